@@ -1,0 +1,1 @@
+//! Debian archives as data: control files, signed releases, indexes, resolution, packages.

@@ -1,0 +1,1 @@
+//! Namespaces without network in which maintainer scripts run, as root or not.

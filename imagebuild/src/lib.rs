@@ -1,0 +1,1 @@
+//! Builds immutable OS images from pinned packages.

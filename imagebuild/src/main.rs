@@ -1,0 +1,3 @@
+//! Builds immutable OS images from pinned packages.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The first-boot appliance and the operator's command line.

@@ -1,0 +1,3 @@
+//! The first-boot appliance and the operator's command line.
+
+fn main() {}

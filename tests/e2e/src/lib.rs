@@ -1,0 +1,1 @@
+//! End-to-end tests: the product's binaries against tools no one here wrote.

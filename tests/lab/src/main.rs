@@ -1,0 +1,3 @@
+//! A virtual rack on one Linux machine.
+
+fn main() {}
