@@ -1,1 +1,8 @@
-//! The first-boot appliance and the operator's command line.
+//! The first-boot appliance: sockets, disk, clock and command line around `netboot-core`.
+//!
+//! It refuses to decide anything itself: what a packet is answered with, what a script says and
+//! what a boot's verdict is are functions of `netboot-core`.
+
+pub mod cli;
+pub mod serve;
+pub mod store;

@@ -1,0 +1,1 @@
+//! HTTP: loaders, scripts, artifacts and the boot reports.

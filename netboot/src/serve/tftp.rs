@@ -1,0 +1,1 @@
+//! TFTP: loaders only.
