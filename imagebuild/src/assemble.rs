@@ -1,0 +1,1 @@
+//! Assembles a locked image: plan, then artifacts in the store.

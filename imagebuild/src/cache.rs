@@ -1,0 +1,1 @@
+//! Packages kept by digest.

@@ -1,0 +1,1 @@
+//! Runs the packages' maintainer scripts in the sandbox.

@@ -1,0 +1,1 @@
+//! Image definitions: what an image is asked to be.

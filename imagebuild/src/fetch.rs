@@ -1,0 +1,1 @@
+//! Fetches locked packages into the cache.

@@ -1,0 +1,1 @@
+//! Locks: the exact packages of an image.

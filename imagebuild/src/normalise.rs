@@ -1,0 +1,1 @@
+//! Removes what differs from build to build.

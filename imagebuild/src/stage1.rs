@@ -1,0 +1,1 @@
+//! The stage1 program that every initrd carries.

@@ -1,0 +1,1 @@
+//! Unpacks packages into a root directory.

@@ -1,0 +1,1 @@
+//! Turns stored artifacts back into the listing and compares.
