@@ -1,1 +1,6 @@
-//! Debian archives as data: control files, signed releases, indexes, resolution, packages.
+//! Debian archives as data: control files, signed releases, indexes, resolution and packages.
+//!
+//! It refuses to fetch, to write files and to run anything: bytes come in, values go out.
+
+pub mod deb;
+pub mod deb822;

@@ -1,0 +1,233 @@
+use std::io::Write;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn tar(entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, kind, content) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(*kind);
+        header.set_mode(0o755);
+        header.set_uid(0);
+        header.set_gid(8);
+        header.set_mtime(5);
+        header.set_username("root").unwrap();
+        header.set_groupname("mail").unwrap();
+        let link = kind.is_hard_link() || kind.is_symlink();
+        header.set_size(if link { 0 } else { content.len() as u64 });
+        if link {
+            header.as_gnu_mut().unwrap().linkname[..content.len()].copy_from_slice(content);
+        }
+        // Written behind the builder's back, which refuses `..` itself.
+        if path.len() < 100 {
+            header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_cksum();
+            builder
+                .append(&header, if link { &[][..] } else { content })
+                .unwrap();
+        } else {
+            builder.append_data(&mut header, path, *content).unwrap();
+        }
+    }
+    builder.into_inner().unwrap()
+}
+
+fn compress(ending: &str, bytes: &[u8]) -> Vec<u8> {
+    match ending {
+        ".gz" => {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        }
+        ".xz" => {
+            let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 0);
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        }
+        ".zst" => zstd::encode_all(bytes, 1).unwrap(),
+        _ => bytes.to_vec(),
+    }
+}
+
+fn package(ending: &str, control: &[u8], data: &[u8]) -> Vec<u8> {
+    let mut bytes = b"!<arch>\n".to_vec();
+    let members = [
+        ("debian-binary".to_owned(), b"2.0\n".to_vec()),
+        ("_note/".to_owned(), b"odd".to_vec()),
+        (format!("control.tar{ending}"), compress(ending, control)),
+        (format!("data.tar{ending}"), compress(ending, data)),
+    ];
+    for (name, content) in members {
+        write!(
+            bytes,
+            "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n",
+            0,
+            0,
+            0,
+            100_644,
+            content.len()
+        )
+        .unwrap();
+        bytes.extend_from_slice(&content);
+        if content.len() % 2 == 1 {
+            bytes.push(b'\n');
+        }
+    }
+    bytes
+}
+
+fn control() -> Vec<u8> {
+    tar(&[
+        ("./", tar::EntryType::Directory, b""),
+        (
+            "./control",
+            tar::EntryType::Regular,
+            b"Package: hello\nVersion: 1\n",
+        ),
+        ("./postinst", tar::EntryType::Regular, b"#!/bin/sh\n"),
+        (
+            "./conffiles",
+            tar::EntryType::Regular,
+            b"/etc/hello\nremove-on-upgrade /etc/old\n",
+        ),
+    ])
+}
+
+#[test]
+fn every_compression_gives_the_same_package() {
+    let long = format!("./usr/{}/file", "long/".repeat(40).trim_end_matches('/'));
+    let data = tar(&[
+        ("./", tar::EntryType::Directory, b""),
+        ("./etc/hello", tar::EntryType::Regular, b"world"),
+        ("./etc/again", tar::EntryType::Link, b"./etc/hello"),
+        ("./etc/link", tar::EntryType::Symlink, b"/usr/../x"),
+        (&long, tar::EntryType::Regular, b"deep"),
+    ]);
+    for ending in ["", ".gz", ".xz", ".zst"] {
+        let bytes = package(ending, &control(), &data);
+        let deb = Deb::open(&bytes[..]).unwrap();
+        assert_eq!(deb.control().field("package"), Some("hello"));
+        assert_eq!(deb.control().conffiles(), ["etc/hello"]);
+        assert_eq!(deb.control().files["postinst"].mode, 0o755);
+        let mut data = deb.into_data();
+        let mut seen = Vec::new();
+        for entry in data.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut content = String::new();
+            entry.read_to_string(&mut content).unwrap();
+            assert_eq!((entry.user(), entry.group()), (&b"root"[..], &b"mail"[..]));
+            assert_eq!((entry.uid(), entry.gid(), entry.modified()), (0, 8, 5));
+            let path = String::from_utf8(entry.path().to_vec()).unwrap();
+            seen.push((path, entry.kind().clone(), content));
+        }
+        let hello = || b"etc/hello".to_vec();
+        assert_eq!(seen.len(), 5, "{ending}");
+        assert_eq!(seen[0], (String::new(), Kind::Directory, String::new()));
+        assert_eq!(seen[1].1, Kind::File { size: 5 });
+        assert_eq!(seen[1].2, "world");
+        assert_eq!(seen[2].1, Kind::HardLink { target: hello() });
+        assert_eq!(
+            seen[3].1,
+            Kind::Symlink {
+                target: b"/usr/../x".to_vec()
+            }
+        );
+        assert_eq!(seen[4].0, long[2..]);
+        assert_eq!(seen[4].2, "deep");
+    }
+}
+
+#[test]
+fn hostile_entries_are_refused() {
+    let climbing = format!("./{}/../../etc/passwd", "a/".repeat(60));
+    let wide = format!("./{}", "a".repeat(300));
+    let file = tar::EntryType::Regular;
+    let cases: [(&str, &str, tar::EntryType, &[u8]); 8] = [
+        ("absolute", "/etc/passwd", file, b""),
+        ("climbing", "./a/../../etc/passwd", file, b""),
+        ("climbing by a long name", &climbing, file, b""),
+        ("longer than a file name", &wide, file, b""),
+        ("hard link out", "./a", tar::EntryType::Link, b"../b"),
+        ("link to nothing", "./a", tar::EntryType::Symlink, b""),
+        ("sparse file", "./a", tar::EntryType::GNUSparse, b""),
+        ("root as a file", "./", file, b"x"),
+    ];
+    for (name, path, kind, content) in cases {
+        let bytes = package("", &control(), &raw_tar(path, kind, content));
+        let mut data = Deb::open(&bytes[..]).unwrap().into_data();
+        let outcome: Result<Vec<_>, _> = data
+            .entries()
+            .unwrap()
+            .map(|entry| entry.map(drop))
+            .collect();
+        assert!(outcome.is_err(), "{name}");
+    }
+}
+
+/// A tar of one entry, with a GNU long name in front where it needs one.
+fn raw_tar(path: &str, kind: tar::EntryType, content: &[u8]) -> Vec<u8> {
+    if path.len() < 100 {
+        return tar(&[(path, kind, content)]);
+    }
+    let named = tar(&[(
+        "././@LongLink",
+        tar::EntryType::GNULongName,
+        path.as_bytes(),
+    )]);
+    let blocks = 512 + path.len().div_ceil(512) * 512;
+    [&named[..blocks], &tar(&[("x", kind, content)])[..]].concat()
+}
+
+#[test]
+fn damaged_packages_are_refused() {
+    let whole = package(".xz", &control(), &tar(&[]));
+    let no_control = package(
+        "",
+        &tar(&[("./postinst", tar::EntryType::Regular, b"")]),
+        &tar(&[]),
+    );
+    let nested = package(
+        "",
+        &tar(&[("./a/control", tar::EntryType::Regular, b"")]),
+        &tar(&[]),
+    );
+    let cases: [(&str, &[u8]); 6] = [
+        ("empty", b""),
+        ("not ar", b"hello world"),
+        ("cut in the header", &whole[..40]),
+        ("cut in the control files", &whole[..220]),
+        ("no control file", &no_control),
+        ("control file in a directory", &nested),
+    ];
+    for (name, bytes) in cases {
+        assert!(Deb::open(bytes).is_err(), "{name}");
+    }
+    let bzip2 =
+        String::from_utf8_lossy(&package("", &control(), b"")).replace("data.tar ", "data.tar.bz2");
+    assert!(matches!(
+        Deb::open(bzip2.as_bytes()),
+        Err(Error::UnknownCompression { .. } | Error::MalformedMember)
+    ));
+}
+
+proptest! {
+    #[test]
+    fn damaged_bytes_never_panic(position in 0usize..3000, value: u8, ending in 0usize..4) {
+        let ending = ["", ".gz", ".xz", ".zst"][ending];
+        let data = tar(&[("./etc/hello", tar::EntryType::Regular, b"world")]);
+        let mut bytes = package(ending, &control(), &data);
+        let position = position % bytes.len();
+        bytes[position] = value;
+        if let Ok(deb) = Deb::open(&bytes[..]) {
+            let mut data = deb.into_data();
+            if let Ok(entries) = data.entries() {
+                for entry in entries.flatten() {
+                    prop_assert!(!entry.path().starts_with(b"/"));
+                }
+            }
+        }
+    }
+}
