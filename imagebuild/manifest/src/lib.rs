@@ -4,6 +4,7 @@
 
 mod boot;
 mod digest;
+pub mod layout;
 mod manifest;
 
 pub use boot::{BootImage, Chunks, HostConfig, NetworkConfig, Report, Stage, Unhealthy};
