@@ -93,7 +93,11 @@ pub struct Report {
 
 /// What stage1 and the agent report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "stage", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(
+    tag = "stage",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case"
+)]
 pub enum Stage {
     /// stage1 runs and has reached the appliance.
     Stage1 {

@@ -54,7 +54,10 @@ impl Digest {
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
             let (high, low) = (nibble(pair[0]), nibble(pair[1]));
-            *byte = high.zip(low).map(|(h, l)| h << 4 | l).ok_or_else(malformed)?;
+            *byte = high
+                .zip(low)
+                .map(|(h, l)| h << 4 | l)
+                .ok_or_else(malformed)?;
         }
         Ok(Self(bytes))
     }
