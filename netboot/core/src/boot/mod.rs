@@ -1,0 +1,1 @@
+//! The timeline of one boot and what it means.

@@ -1,0 +1,1 @@
+//! Decisions in words, for the operator who asks why.
