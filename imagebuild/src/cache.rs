@@ -1,1 +1,301 @@
-//! Packages kept by digest.
+//! The cache: packages and indexes by digest, in one directory that may be deleted at any time.
+//!
+//! It refuses wrong bytes in both directions: a file enters under its digest only after it was hashed, and is hashed
+//! again before it is handed out.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use image_manifest::{Digest, Hasher};
+use tempfile::NamedTempFile;
+
+/// Variable that names the directory.
+pub const VARIABLE: &str = "IMAGEBUILD_CACHE";
+
+/// A directory of files named by digest.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+/// What kind of file is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shelf {
+    /// Packages.
+    Packages,
+    /// Indexes of archives, as they are compressed there.
+    Indexes,
+}
+
+/// Why the cache could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No variable says where it is.
+    #[error("neither `--cache`, `{VARIABLE}`, `XDG_CACHE_HOME` nor `HOME` says where the cache is")]
+    NoDirectory,
+    /// A directory could not be made.
+    #[error("failed to make the cache directory `{path}`")]
+    Create {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file could not be read.
+    #[error("failed to read `{path}`")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file could not be written.
+    #[error("failed to write `{path}`")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Why bytes did not enter.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// They have another digest.
+    #[error("the digest is {got}, expected {expected}")]
+    Digest {
+        /// The digest asked for.
+        expected: Digest,
+        /// The digest of what came.
+        got: Digest,
+    },
+    /// They are more or fewer than expected.
+    #[error("the size is {got} bytes, expected {expected}")]
+    Size {
+        /// The size asked for.
+        expected: u64,
+        /// How many came; when there are too many, how many were taken.
+        got: u64,
+    },
+    /// The cache itself failed.
+    #[error(transparent)]
+    Cache(#[from] Error),
+}
+
+impl Shelf {
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Packages => "packages/sha256",
+            Self::Indexes => "indexes/sha256",
+        }
+    }
+}
+
+impl Cache {
+    /// Opens the cache in the given directory, or else where the environment says.
+    ///
+    /// # Errors
+    /// When no directory is known, or it cannot be made.
+    pub fn open(given: Option<&Path>) -> Result<Self, Error> {
+        let variable = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let root = given
+            .map(Path::to_path_buf)
+            .or_else(|| variable(VARIABLE))
+            .or_else(|| variable("XDG_CACHE_HOME").map(|home| home.join("imagebuild")))
+            .or_else(|| variable("HOME").map(|home| home.join(".cache/imagebuild")))
+            .ok_or(Error::NoDirectory)?;
+        for shelf in [Shelf::Packages, Shelf::Indexes] {
+            let path = root.join(shelf.directory());
+            std::fs::create_dir_all(&path).map_err(|source| Error::Create { path, source })?;
+        }
+        Ok(Self { root })
+    }
+
+    /// Returns the directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns where a file of that digest is kept, whether it is there or not.
+    #[must_use]
+    pub fn path(&self, shelf: Shelf, digest: &Digest) -> PathBuf {
+        self.root.join(shelf.directory()).join(digest.hex())
+    }
+
+    /// Finds a file and checks its bytes. One that has gone bad is removed, and so absent.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read, or is bad and cannot be removed.
+    pub fn find(&self, shelf: Shelf, digest: &Digest) -> Result<Option<PathBuf>, Error> {
+        let path = self.path(shelf, digest);
+        match hash(&path) {
+            Ok(found) if found == *digest => Ok(Some(path)),
+            Ok(_) => {
+                tracing::warn!(path = %path.display(), "removed a damaged file from the cache");
+                std::fs::remove_file(&path).map_err(|source| Error::Write { path, source })?;
+                Ok(None)
+            }
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Read { path, source }),
+        }
+    }
+
+    /// Begins to take a file in.
+    ///
+    /// # Errors
+    /// When no temporary file can be made in the cache.
+    pub fn begin(&self, shelf: Shelf, digest: Digest, size: u64) -> Result<Incoming, Error> {
+        let directory = self.root.join(shelf.directory());
+        let file = tempfile::Builder::new()
+            .prefix(".incoming-")
+            .tempfile_in(&directory)
+            .map_err(|source| Error::Write {
+                path: directory,
+                source,
+            })?;
+        Ok(Incoming {
+            path: self.path(shelf, &digest),
+            file,
+            hasher: Hasher::new(),
+            digest,
+            size,
+        })
+    }
+}
+
+/// A file that is being taken in; dropping it forgets it.
+#[derive(Debug)]
+pub struct Incoming {
+    path: PathBuf,
+    file: NamedTempFile,
+    hasher: Hasher,
+    digest: Digest,
+    size: u64,
+}
+
+impl Incoming {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// When they are more than expected, or cannot be written.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        self.hasher.update(bytes);
+        if self.hasher.bytes() > self.size {
+            return Err(Refused::Size {
+                expected: self.size,
+                got: self.hasher.bytes(),
+            });
+        }
+        self.file
+            .write_all(bytes)
+            .map_err(|source| self.failed(source))?;
+        Ok(())
+    }
+
+    /// Checks size and digest, and gives the file its name.
+    ///
+    /// # Errors
+    /// When the bytes are not those expected; a good file of that name stays what it is.
+    pub fn finish(self) -> Result<PathBuf, Refused> {
+        let got = self.hasher.bytes();
+        if got != self.size {
+            return Err(Refused::Size {
+                expected: self.size,
+                got,
+            });
+        }
+        let got = self.hasher.finish();
+        if got != self.digest {
+            return Err(Refused::Digest {
+                expected: self.digest,
+                got,
+            });
+        }
+        let path = self.path;
+        // The file is read by others than its owner when the cache is shared.
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        self.file
+            .as_file()
+            .set_permissions(permissions)
+            .and_then(|()| self.file.persist(&path).map_err(|error| error.error))
+            .map_err(|source| Error::Write {
+                path: path.clone(),
+                source,
+            })?;
+        Ok(path)
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        Error::Write {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+fn hash(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn insert(cache: &Cache, digest: Digest, size: u64, bytes: &[u8]) -> Result<PathBuf, Refused> {
+        let mut incoming = cache.begin(Shelf::Packages, digest, size)?;
+        incoming.write(bytes)?;
+        incoming.finish()
+    }
+
+    #[test]
+    fn wrong_bytes_never_enter_and_a_good_file_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(Some(directory.path())).unwrap();
+        let digest = Digest::of(b"good");
+        assert_eq!(cache.find(Shelf::Packages, &digest).unwrap(), None);
+        insert(&cache, digest, 4, b"good").unwrap();
+        let cases: [(&str, u64, &[u8]); 4] = [
+            ("other bytes", 4, b"evil"),
+            ("fewer", 4, b"goo"),
+            ("more", 4, b"goods"),
+            ("size of another", 5, b"good"),
+        ];
+        for (name, size, bytes) in cases {
+            assert!(insert(&cache, digest, size, bytes).is_err(), "{name}");
+            let path = cache.find(Shelf::Packages, &digest).unwrap().unwrap();
+            assert_eq!(std::fs::read(path).unwrap(), b"good", "{name}");
+        }
+        let shelf = directory.path().join("packages/sha256");
+        assert_eq!(
+            std::fs::read_dir(shelf).unwrap().count(),
+            1,
+            "nothing is left behind"
+        );
+    }
+
+    #[test]
+    fn a_file_that_went_bad_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(Some(directory.path())).unwrap();
+        let digest = Digest::of(b"good");
+        let path = insert(&cache, digest, 4, b"good").unwrap();
+        std::fs::write(&path, b"rust").unwrap();
+        assert_eq!(cache.find(Shelf::Packages, &digest).unwrap(), None);
+        assert!(!path.exists());
+    }
+}

@@ -1,1 +1,240 @@
 //! Image definitions: what an image is asked to be.
+//!
+//! It refuses unknown keys, wrong types and values that cannot be meant, all of them at once and each with its place.
+//! It knows no mirror, no package version that was not asked for, and no clock.
+
+mod check;
+mod document;
+mod problem;
+mod reader;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use image_manifest::Role;
+
+pub use problem::Problem;
+
+/// File name of a definition.
+pub const FILE: &str = "image.toml";
+/// Definitions that one definition may extend, one through the other.
+const MAX_DEPTH: usize = 16;
+
+/// What an image is asked to be, with everything that it inherits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// Directory that holds the definition; the lock stands beside it.
+    pub directory: PathBuf,
+    /// Name of the image.
+    pub name: String,
+    /// One line for people.
+    pub description: String,
+    /// Debian's name of the architecture.
+    pub architecture: String,
+    /// Where its packages come from.
+    pub distribution: Distribution,
+    /// What is installed; absent when nothing is, not even what is essential.
+    pub packages: Option<Packages>,
+    /// Files of its own, sorted by path.
+    pub files: Vec<File>,
+    /// Users of its own, in order.
+    pub users: Vec<User>,
+    /// What systemd starts.
+    pub units: Units,
+    /// The kernel, if it has one.
+    pub kernel: Option<Kernel>,
+    /// The loaders, if it carries any.
+    pub loaders: Option<Loaders>,
+}
+
+/// Where packages come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distribution {
+    /// Name, such as `debian`.
+    pub name: String,
+    /// Release, such as `trixie`.
+    pub release: String,
+    /// File with the archive's OpenPGP keys.
+    pub keyring: PathBuf,
+    /// Components of each suite, such as `main`.
+    pub components: Vec<String>,
+    /// Suites to take packages from.
+    pub suites: Vec<Suite>,
+}
+
+/// One suite of one archive.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Suite {
+    /// Name of the archive, such as `debian-security`; mirrors are given by archive.
+    pub archive: String,
+    /// Name of the suite, such as `trixie-security`.
+    pub suite: String,
+}
+
+/// What is installed beside everything essential.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Packages {
+    /// Packages, whose dependencies come with them.
+    pub install: Vec<PackageRequest>,
+    /// Globs of paths that never enter the tree.
+    pub remove_paths: Vec<String>,
+}
+
+/// A package that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PackageRequest {
+    /// Its name.
+    pub name: String,
+    /// Exactly this version, else the newest.
+    pub version: Option<String>,
+}
+
+/// A file of the image's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Path in the image, without leading slash.
+    pub path: String,
+    /// What it holds.
+    pub content: Content,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner: a name of the image's `passwd`, or a number.
+    pub user: String,
+    /// Group: a name of the image's `group`, or a number.
+    pub group: String,
+}
+
+/// What a file of the image's own holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The bytes of this file.
+    Source(PathBuf),
+    /// This text.
+    Text(String),
+    /// It is a symbolic link to this.
+    Target(String),
+}
+
+/// A user of the image's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Name of the user and of its group.
+    pub name: String,
+    /// Number of the user and of its group.
+    pub uid: u32,
+    /// Home directory.
+    pub home: String,
+    /// Login shell.
+    pub shell: String,
+    /// More groups that it belongs to.
+    pub groups: Vec<String>,
+}
+
+/// What systemd starts, and what it must not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Units {
+    /// Units to enable.
+    pub enable: Vec<String>,
+    /// Units to disable.
+    pub disable: Vec<String>,
+    /// Units to mask.
+    pub mask: Vec<String>,
+}
+
+/// The kernel: extracted from its package, never installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Package of the kernel, or one that depends on it.
+    pub package: String,
+    /// The image's own part of the kernel command line.
+    pub command_line: String,
+    /// Modules of the tree: names, or globs below `lib/modules/<release>`.
+    pub modules: Vec<String>,
+    /// Modules that are left out, in the same words.
+    pub exclude_modules: Vec<String>,
+    /// Packages of firmware, extracted.
+    pub firmware: Vec<String>,
+    /// Modules of the initrd, in the same words.
+    pub initrd_modules: Vec<String>,
+}
+
+/// Programs that firmware loads: extracted from their packages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaders {
+    /// Packages to extract from.
+    pub packages: Vec<String>,
+    /// Path in the packages by name of the loader.
+    pub files: BTreeMap<String, String>,
+}
+
+impl Definition {
+    /// Returns the roles of the artifacts that a build makes.
+    #[must_use]
+    pub fn roles(&self) -> Vec<Role> {
+        let mut roles = Vec::new();
+        if self.kernel.is_some() {
+            roles.extend([Role::Kernel, Role::Initrd]);
+        }
+        if self.packages.is_some() {
+            roles.push(Role::Rootfs);
+        }
+        roles.push(Role::Listing);
+        if self.loaders.is_some() {
+            roles.push(Role::Loader);
+        }
+        roles
+    }
+
+    /// Returns where its lock stands.
+    #[must_use]
+    pub fn lock_path(&self) -> PathBuf {
+        self.directory.join(crate::lock::FILE)
+    }
+}
+
+/// Loads the definition in a directory, with everything that it extends.
+///
+/// # Errors
+/// All problems of all files that were read.
+pub fn load(directory: &Path) -> Result<Definition, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut chain = Vec::new();
+    let mut documents = Vec::new();
+    let mut next = Some((directory.to_path_buf(), None));
+    while let Some((directory, asked)) = next.take() {
+        let path = directory.join(FILE);
+        let place = asked.unwrap_or_else(|| Problem::about_file(&path, String::new()));
+        let Ok(canonical) = path.canonicalize() else {
+            problems.push(place.because(format!("there is no definition at `{}`", path.display())));
+            break;
+        };
+        if chain.contains(&canonical) || chain.len() == MAX_DEPTH {
+            problems.push(place.because(format!(
+                "`{}` extends itself, or too deeply",
+                path.display()
+            )));
+            break;
+        }
+        chain.push(canonical);
+        let document = document::read(&directory, &mut problems);
+        if let Some(parent) = &document.extends {
+            next = Some((
+                directory.join(&parent.value),
+                Some(parent.problem(String::new())),
+            ));
+        }
+        documents.push(document);
+    }
+    let mut merged = document::Document::default();
+    for document in documents.into_iter().rev() {
+        merged = merged.extended_by(document);
+    }
+    let definition = merged.finish(directory, &mut problems);
+    match definition {
+        Some(definition) if problems.is_empty() => Ok(definition),
+        _ => Err(problems),
+    }
+}
+
+#[cfg(test)]
+mod tests;
