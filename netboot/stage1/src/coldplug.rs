@@ -1,0 +1,108 @@
+//! Loading of the modules that this host's devices ask for, and of the few that stage1 needs.
+//!
+//! It decides nothing about order or matching (`modules.rs`), and a module that does not load is
+//! said and not fatal: what is missing in the end is said where it is missed.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::sync::Mutex;
+
+use nix::errno::Errno;
+use nix::kmod::{ModuleInitFlags, finit_module};
+
+use crate::console;
+use crate::modules::{Index, Module};
+
+/// Loads modules, each once.
+#[derive(Debug)]
+pub(crate) struct Coldplug {
+    index: Index,
+    devices: BTreeSet<String>,
+    /// Held while a module loads, so that nobody sees one as loaded before it is.
+    tried: Mutex<BTreeSet<String>>,
+}
+
+impl Coldplug {
+    /// Starts with nothing loaded.
+    pub(crate) fn new(index: Index) -> Self {
+        Self {
+            index,
+            devices: BTreeSet::new(),
+            tried: Mutex::default(),
+        }
+    }
+
+    /// Loads what devices ask for that were not there the last time; a driver may bring new
+    /// devices, so it goes on until there are none.
+    pub(crate) fn devices(&mut self) {
+        loop {
+            let new: Vec<_> = modaliases()
+                .into_iter()
+                .filter(|modalias| self.devices.insert(modalias.clone()))
+                .collect();
+            if new.is_empty() {
+                return;
+            }
+            for modalias in new {
+                for module in self.index.for_device(&modalias) {
+                    self.load(module);
+                }
+            }
+        }
+    }
+
+    /// Loads modules by name; one that the initrd does not have may be built into the kernel.
+    pub(crate) fn named(&self, names: &[&str]) {
+        for name in names {
+            for module in self.index.by_name(name) {
+                self.load(module);
+            }
+        }
+    }
+
+    fn load(&self, module: &Module) {
+        let Ok(mut tried) = self.tried.lock() else {
+            return;
+        };
+        if !tried.insert(module.name.clone()) {
+            return;
+        }
+        let file = match File::open(&module.path) {
+            Ok(file) => file,
+            Err(error) => {
+                console::warn(&format!("module `{}` not opened: {error}", module.path));
+                return;
+            }
+        };
+        match finit_module(&file, c"", ModuleInitFlags::empty()) {
+            // No device: the one that asked for it is not there after all.
+            Ok(()) | Err(Errno::EEXIST | Errno::ENODEV) => {}
+            Err(error) => console::warn(&format!(
+                "module `{}` not loaded: {}",
+                module.name,
+                error.desc()
+            )),
+        }
+    }
+}
+
+/// Reads the modalias of every device on every bus. The walk over `/sys/bus` sees the same
+/// devices as one over `/sys/devices`, through a tenth of the directories.
+fn modaliases() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let Ok(buses) = fs::read_dir("/sys/bus") else {
+        console::warn("devices are not visible: `/sys/bus` is not readable");
+        return found;
+    };
+    for bus in buses.flatten() {
+        let Ok(devices) = fs::read_dir(bus.path().join("devices")) else {
+            continue;
+        };
+        for device in devices.flatten() {
+            if let Ok(modalias) = fs::read_to_string(device.path().join("modalias")) {
+                found.insert(modalias.trim_end().to_owned());
+            }
+        }
+    }
+    found
+}

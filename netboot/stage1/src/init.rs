@@ -1,0 +1,245 @@
+//! Process 1 of the initrd: from the kernel's first program to the image's own init.
+//!
+//! It is a straight line of steps. Each that fails ends the boot with its reason on the console and
+//! at the appliance, and a reboot; none is skipped, and nothing is booted that is not the image this
+//! initrd was built with.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use image_manifest::{BootImage, HostConfig, Stage};
+use nix::mount::MsFlags;
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::stat::{Mode, umask};
+
+use crate::backoff::Backoff;
+use crate::cmdline::{Appliance, Parameters, UnusableCommandLine};
+use crate::coldplug::Coldplug;
+use crate::errors::chain;
+use crate::handover::AgentConfig;
+use crate::memory::mebibytes;
+use crate::modules::{Index, MalformedIndex};
+use crate::report::Reporter;
+use crate::{cmdline, console, fetch, handover, host, http, link, memory, modules, rootfs, uptime};
+
+/// What stage1 itself needs; the network's drivers are found by modalias.
+const NEEDED: [&str; 3] = ["loop", "squashfs", "overlay"];
+/// The appliance may be restarted or replaced during a boot.
+const HOST_CONFIG: Duration = Duration::from_mins(10);
+/// Reports travel while the host boots; at its end the agent takes over what is left.
+const LAST_REPORTS: Duration = Duration::from_secs(1);
+/// The reason of a failure is worth waiting for.
+const FAILURE_REPORT: Duration = Duration::from_secs(15);
+/// Time to read the reason on the console.
+const BEFORE_REBOOT: Duration = Duration::from_mins(1);
+
+/// Why the host does not boot.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Mount(rootfs::Error),
+    #[error("failed to read `{path}`")]
+    Read {
+        path: &'static str,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    CommandLine(#[from] UnusableCommandLine),
+    #[error("`/{}` is malformed", BootImage::PATH)]
+    BootImage(#[source] serde_json::Error),
+    #[error(transparent)]
+    Modules(#[from] MalformedIndex),
+    #[error("no network")]
+    Link(#[from] link::Error),
+    #[error(transparent)]
+    Memory(#[from] memory::Error),
+    #[error("no root file system from http://{server}/blob/{rootfs}")]
+    Fetch {
+        server: String,
+        rootfs: String,
+        source: fetch::Error,
+    },
+    #[error("failed to assemble the root")]
+    Assemble(#[source] rootfs::Error),
+    #[error("no configuration for this host")]
+    HostConfig(#[source] http::Error),
+    #[error("the configuration for this host is malformed")]
+    MalformedHostConfig(#[source] serde_json::Error),
+    #[error(transparent)]
+    Host(#[from] host::Error),
+    #[error(transparent)]
+    Handover(#[from] handover::Error),
+    #[error("a part of stage1 stopped")]
+    Stopped,
+}
+
+/// Boots the host; never returns.
+pub(crate) fn run() -> ! {
+    let started_ms = prepare();
+    std::panic::set_hook(Box::new(|panic| {
+        console::fail(&format!("FAILED: stage1 itself broke: {panic}"));
+        restart();
+    }));
+    let started_ms = match started_ms {
+        Ok(started_ms) => started_ms,
+        Err(error) => give_up(&error, None),
+    };
+    let parameters = match parameters() {
+        Ok(parameters) => parameters,
+        Err(error) => give_up(&error, None),
+    };
+    let reporter = Reporter::start(parameters.appliance.clone());
+    match boot(&parameters, &reporter, started_ms) {
+        Ok(never) => match never {},
+        Err(error) => give_up(&error, Some(&reporter)),
+    }
+}
+
+/// Mounts what the kernel tells through, and opens the console.
+fn prepare() -> Result<u64, Error> {
+    umask(Mode::from_bits_truncate(0o022));
+    let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let devices = MsFlags::MS_NOSUID;
+    // As systemd mounts them itself; programs are run from `/run` (the agent).
+    let state = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let mounts = [
+        ("/proc", "proc", quiet, None),
+        ("/sys", "sysfs", quiet, None),
+        ("/dev", "devtmpfs", devices, Some("mode=0755")),
+        (
+            "/run",
+            "tmpfs",
+            state,
+            Some("mode=0755,size=20%,nr_inodes=800k"),
+        ),
+    ];
+    for (path, kind, flags, options) in mounts {
+        rootfs::directory(path, 0o755)
+            .and_then(|()| rootfs::place(Some(kind), path, kind, flags, options))
+            .map_err(Error::Mount)?;
+    }
+    let started_ms = uptime::milliseconds();
+    console::open();
+    Ok(started_ms)
+}
+
+fn parameters() -> Result<Parameters, Error> {
+    Ok(cmdline::parse(&read("/proc/cmdline")?)?)
+}
+
+fn boot(
+    parameters: &Parameters,
+    reporter: &Reporter,
+    started_ms: u64,
+) -> Result<std::convert::Infallible, Error> {
+    let appliance = &parameters.appliance;
+    let image = read("/etc/firstboot/image.json")?;
+    let image: BootImage = serde_json::from_str(&image).map_err(Error::BootImage)?;
+    let kernel = read("/proc/sys/kernel/osrelease")?.trim().to_owned();
+    console::info(&format!(
+        "image `{}`, tree {}, kernel {kernel}, boot {}, appliance {}",
+        image.name, image.tree, appliance.boot, appliance.server
+    ));
+    let mut coldplug = Coldplug::new(Index::parse(&read(modules::PATH)?)?);
+    link::bring_up(parameters, &mut coldplug)?;
+    reporter.report(Stage::Stage1 { kernel, started_ms });
+
+    let room = memory::room_for(image.size)?;
+    let coldplug = &coldplug;
+    let image = &image;
+    let (fetched, host) = thread::scope(|scope| {
+        scope.spawn(|| coldplug.named(&NEEDED));
+        let host = scope.spawn(|| host_config(appliance));
+        let fetched = fetch::fetch(appliance.server, image, &room);
+        (fetched, host.join())
+    });
+    let fetched = fetched.map_err(|source| Error::Fetch {
+        server: appliance.server.to_string(),
+        rootfs: image.rootfs.to_string(),
+        source,
+    })?;
+    let elapsed_ms = u64::try_from(fetched.elapsed.as_millis()).unwrap_or(u64::MAX);
+    console::info(&format!(
+        "root file system of {} MiB fetched and checked in {elapsed_ms} ms",
+        mebibytes(image.size)
+    ));
+    reporter.report(Stage::RootFetched {
+        bytes: image.size,
+        elapsed_ms,
+        retries: fetched.retries,
+    });
+    let host = host.map_err(|_| Error::Stopped)??;
+
+    rootfs::assemble(&room).map_err(Error::Assemble)?;
+    drop(room);
+    let new_root = Path::new(rootfs::NEW_ROOT);
+    let files = host::files(&host, &host::image_hosts(new_root))?;
+    host::write(&files, new_root, Path::new("/run"))?;
+    handover::check(new_root)?;
+    console::info(&format!("starting `{}`", host.name));
+    reporter.report(Stage::SwitchRoot);
+    let undelivered = reporter.finish(LAST_REPORTS);
+    handover::place_agent(&AgentConfig::new(appliance, image, &host, undelivered))?;
+    handover::hide_token(&read("/proc/cmdline")?);
+    console::close();
+    Ok(handover::switch_root()?)
+}
+
+/// Asks who this host is, for as long as the appliance may be away.
+fn host_config(appliance: &Appliance) -> Result<HostConfig, Error> {
+    let path = format!("/v1/boots/{}/host", appliance.boot);
+    let started = Instant::now();
+    let mut backoff = Backoff::new(Duration::from_secs(5));
+    let mut told = false;
+    let text = loop {
+        let answer = http::Connection::open(appliance.server)
+            .and_then(|mut connection| connection.get(appliance, &path));
+        match answer {
+            Ok(text) => break text,
+            Err(error) if error.is_final() || started.elapsed() > HOST_CONFIG => {
+                return Err(Error::HostConfig(error));
+            }
+            Err(error) if !told => {
+                console::warn(&format!("no host configuration yet: {}", chain(&error)));
+                told = true;
+            }
+            Err(_) => {}
+        }
+        thread::sleep(backoff.pause());
+    };
+    serde_json::from_slice(&text).map_err(Error::MalformedHostConfig)
+}
+
+fn read(path: &'static str) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| Error::Read { path, source })
+}
+
+/// Says why the host does not boot, to the person and to the appliance, and starts over.
+fn give_up(error: &Error, reporter: Option<&Reporter>) -> ! {
+    let reason = chain(error);
+    console::fail(&format!("FAILED: {reason}"));
+    if let Some(reporter) = reporter {
+        reporter.report(Stage::Failed { reason });
+        if !reporter.finish(FAILURE_REPORT).is_empty() {
+            console::fail("the appliance could not be told");
+        }
+    }
+    restart();
+}
+
+/// Leaves time to read the console, then reboots.
+fn restart() -> ! {
+    let seconds = BEFORE_REBOOT.as_secs();
+    console::fail(&format!(
+        "this host is not booted; it restarts in {seconds} s"
+    ));
+    thread::sleep(BEFORE_REBOOT);
+    loop {
+        let Err(errno) = reboot(RebootMode::RB_AUTOBOOT);
+        console::fail(&format!("restart failed: {}", errno.desc()));
+        thread::sleep(BEFORE_REBOOT);
+    }
+}
