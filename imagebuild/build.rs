@@ -1,0 +1,115 @@
+//! Builds stage1, the static program of every initrd, so that `imagebuild` carries its bytes.
+//!
+//! Nothing of the build around it may reach those bytes: not its flags, not its profile, not the
+//! directory it runs in. They follow from the sources, the compiler and the C library alone.
+
+use std::env;
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What the nested Cargo may know of the one around it: where crates are and how they are reached.
+const KEPT: [&str; 6] = [
+    "CARGO_HOME",
+    "CARGO_HTTP_",
+    "CARGO_MAKEFLAGS",
+    "CARGO_NET_",
+    "CARGO_REGISTRIES_",
+    "CARGO_REGISTRY_",
+];
+/// What a compiler, a wrapper or a coverage tool would take up.
+const DROPPED: [&str; 5] = [
+    "RUSTC_BOOTSTRAP",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "RUSTC_WRAPPER",
+    "RUSTDOCFLAGS",
+    "RUSTFLAGS",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    let workspace = manifest.parent().ok_or("no workspace around the crate")?;
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let target = variable("TARGET")?.into_string().map_err(|_| "no target")?;
+    for input in [
+        "Cargo.lock",
+        "Cargo.toml",
+        "imagebuild/build.rs",
+        "imagebuild/manifest/Cargo.toml",
+        "imagebuild/manifest/src",
+        "netboot/stage1/Cargo.toml",
+        "netboot/stage1/src",
+    ] {
+        println!(
+            "cargo::rerun-if-changed={}",
+            workspace.join(input).display()
+        );
+    }
+    let nested = out.join("stage1");
+    let mut cargo = Command::new(variable("CARGO")?);
+    cargo
+        .current_dir(workspace)
+        .args(["build", "--quiet", "--locked", "--package", "stage1"])
+        .args(["--profile", "stage1", "--target", &target])
+        // Hashing is the one thing that stage1 does by the hundred megabytes.
+        .args(["--config", "profile.stage1.package.sha2.opt-level=3"])
+        .arg("--target-dir")
+        .arg(&nested);
+    for (name, _) in env::vars_os() {
+        if is_of_this_build(&name) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(workspace, &nested)?);
+    let status = cargo.status()?;
+    if !status.success() {
+        return Err(format!("stage1 did not build: {status}").into());
+    }
+    fs::copy(nested.join(target).join("stage1/stage1"), out.join("init"))?;
+    Ok(())
+}
+
+fn variable(name: &str) -> Result<OsString, String> {
+    env::var_os(name).ok_or_else(|| format!("Cargo did not set `{name}`"))
+}
+
+fn is_of_this_build(name: &OsString) -> bool {
+    let Some(name) = name.to_str() else {
+        return false;
+    };
+    let kept = KEPT.iter().any(|kept| name.starts_with(kept));
+    DROPPED.contains(&name) || name.starts_with("CARGO") && !kept
+}
+
+/// Returns the compiler's flags: a static program at a fixed address, in which no path of this
+/// machine is left.
+fn flags(workspace: &Path, nested: &Path) -> Result<OsString, Box<dyn Error>> {
+    let home = match env::var_os("CARGO_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => env::home_dir().ok_or("no home directory")?.join(".cargo"),
+    };
+    // Where more than one prefix fits, the last one counts.
+    let mut prefixes = vec![(home.clone(), "/cargo")];
+    // Its name says which registry, or which mirror of it, the crates came from.
+    for sources in fs::read_dir(home.join("registry/src"))
+        .into_iter()
+        .flatten()
+    {
+        prefixes.push((sources?.path(), "/crates"));
+    }
+    prefixes.push((workspace.to_owned(), "/firstboot"));
+    prefixes.push((nested.to_owned(), "/target"));
+
+    let mut flags = OsString::from(
+        "-Ctarget-feature=+crt-static\u{1f}-Crelocation-model=static\u{1f}-Clink-arg=-Wl,--build-id=none",
+    );
+    for (path, name) in prefixes {
+        flags.push("\u{1f}--remap-path-prefix=");
+        flags.push(path);
+        flags.push("=");
+        flags.push(name);
+    }
+    Ok(flags)
+}
