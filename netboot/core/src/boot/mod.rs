@@ -1,1 +1,13 @@
-//! The timeline of one boot and what it means.
+//! The timeline of one boot: what happened, which stages it made, and what that means.
+//!
+//! It refuses to store and to count time: the shell keeps the events and says what time it is.
+
+mod event;
+mod progress;
+mod stages;
+mod verdict;
+
+pub use event::{Answer, Asked, Event, File, Protocol, Transfer, What};
+pub use progress::{Progress, Step, begins};
+pub use stages::{StageSummary, bytes, stages};
+pub use verdict::{Expectation, State, Verdict, verdict};

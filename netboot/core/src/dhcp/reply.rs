@@ -62,6 +62,8 @@ pub struct About {
     pub profile: &'static str,
     /// In which form it is told what to load, if it is.
     pub form: Option<Form>,
+    /// The form that is tried when this one leads to nothing, if there is another.
+    pub next: Option<Form>,
 }
 
 /// Types of replies (RFC 2131 §3.1).

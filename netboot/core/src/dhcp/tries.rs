@@ -5,10 +5,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::boot::{Answer, File, What};
+
 /// Offers of a loader that led to nothing, by host.
 ///
-/// The shell counts an offer when it is sent and clears the count when the host asks for the
-/// loader, by [`crate::boot::Event`]s: see [`Tries::note`].
+/// The shell shows it every event of every timeline: see [`Tries::note`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tries {
     ignored: HashMap<Arc<str>, u32>,
@@ -27,14 +28,25 @@ impl Tries {
         self.ignored.get(host).copied().unwrap_or_default()
     }
 
-    /// Counts an offer of a loader.
-    pub fn offered(&mut self, host: &Arc<str>) {
-        let count = self.ignored.entry(Arc::clone(host)).or_default();
-        *count = count.saturating_add(1);
-    }
-
-    /// Clears the count: the host asked for its loader.
-    pub fn reached(&mut self, host: &str) {
-        self.ignored.remove(host);
+    /// Takes an event of a host's timeline: an offer of a loader counts, and a host that asks for
+    /// its loader begins anew.
+    pub fn note(&mut self, host: &Arc<str>, what: &What) {
+        match what {
+            What::Dhcp {
+                answer: Answer::Offer,
+                firmware,
+                form: Some(_),
+                ..
+            } if firmware.needs_loader() => {
+                let count = self.ignored.entry(Arc::clone(host)).or_default();
+                *count = count.saturating_add(1);
+            }
+            What::Fetch {
+                file: File::Loader, ..
+            } => {
+                self.ignored.remove(host);
+            }
+            _ => {}
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It refuses to tell strangers, and firmware for which there is no loader.
 
-use super::super::firmware::{Firmware, Form};
+use super::super::firmware::{Firmware, Form, OFFERS_PER_FORM};
 use super::super::reply::{Reply, Value};
 use super::super::{Port, option};
 use super::Question;
@@ -23,6 +23,14 @@ impl Question<'_> {
             return None;
         }
         profile.form(self.network.mode, self.ignored)
+    }
+
+    /// Returns the form that comes after this one, if it is another.
+    pub(super) fn next_form(&self, form: Form) -> Option<Form> {
+        let ignored = self.ignored.saturating_add(OFFERS_PER_FORM);
+        self.profile
+            .form(self.network.mode, ignored)
+            .filter(|next| *next != form)
     }
 
     /// Adds what to load to a reply.

@@ -21,6 +21,7 @@ impl Question<'_> {
             firmware: self.profile.firmware,
             profile: self.profile.name,
             form,
+            next: form.and_then(|form| self.next_form(form)),
         };
         let mut reply = Reply::to(self.request, kind, about);
         let server = Value::Address(self.server_id());
