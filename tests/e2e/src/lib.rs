@@ -1,1 +1,7 @@
 //! End-to-end tests: the product's binaries against tools no one here wrote.
+//!
+//! It refuses to look inside: a test here sees packets, files, exit codes and what is printed.
+
+pub mod need;
+pub mod rig;
+pub mod shop;

@@ -157,7 +157,7 @@ fn every_dependency_has_a_licence_that_is_allowed_and_a_source_that_is_known() {
     for package in packages(&metadata) {
         let name = text(package, "name");
         let licence = text(package, "license");
-        if !Expression::new(licence).is_met(&allowed) {
+        if !Expression::new(licence).allows(&allowed) {
             wrong.push(format!("{name}: licence `{licence}` is not allowed"));
         }
         if banned.contains(name) {
@@ -198,7 +198,7 @@ impl Expression {
         Self(words)
     }
 
-    fn is_met(mut self, allowed: &BTreeSet<String>) -> bool {
+    fn allows(mut self, allowed: &BTreeSet<String>) -> bool {
         self.either(allowed) && self.0.is_empty()
     }
 
@@ -250,7 +250,7 @@ fn licence_expressions_are_read_as_spdx_means_them() {
     ];
     for (name, expression, expected) in cases {
         assert_eq!(
-            Expression::new(expression).is_met(&allowed),
+            Expression::new(expression).allows(&allowed),
             expected,
             "{name}"
         );

@@ -1,0 +1,22 @@
+//! Any bytes as a binary package: reading it ends within its bounds.
+#![no_main]
+
+use std::io::{self, Read};
+
+use deb_archive::deb::Deb;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(package) = Deb::open(bytes) else { return };
+    let (control, mut data) = package.split();
+    control.conffiles();
+    control.field("Package");
+    let Ok(entries) = data.entries() else { return };
+    for entry in entries {
+        let Ok(mut entry) = entry else { return };
+        // Small files can unpack to much; the bounds of the reader are gigabytes, those of this run are not.
+        if io::copy(&mut entry.by_ref().take(1 << 20), &mut io::sink()).is_err() {
+            return;
+        }
+    }
+});
