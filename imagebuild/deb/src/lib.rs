@@ -4,3 +4,9 @@
 
 pub mod deb;
 pub mod deb822;
+pub mod openpgp;
+pub mod packages;
+pub mod relation;
+pub mod release;
+pub mod resolve;
+pub mod version;
