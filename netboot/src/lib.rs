@@ -4,5 +4,7 @@
 //! what a boot's verdict is are functions of `netboot-core`.
 
 pub mod cli;
+pub mod images;
 pub mod serve;
+pub mod site;
 pub mod store;

@@ -1,7 +1,250 @@
 //! The running appliance: receive, decide in the core, store, send.
 //!
-//! It refuses to hold rules of its own: sockets and order of events are all that is here.
+//! It refuses to hold rules of its own: sockets and the order of events are all that is here.
 
+mod api;
+mod appliance;
+mod bind;
+mod boots;
 pub mod catalogue;
+mod dhcp;
 pub mod http;
+mod interfaces;
+mod metrics;
+mod rows;
 pub mod tftp;
+mod token;
+
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use image_manifest::layout::{self, Layout};
+use netboot_core::dhcp::Port;
+use netboot_core::site::{Mode, Site};
+use nix::fcntl::{Flock, FlockArg};
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use self::appliance::Appliance;
+use self::bind::Wires;
+use self::interfaces::Transport;
+use crate::cli::report::chain;
+use crate::site::{self, SiteError};
+use crate::store::{Sqlite, StoreError, Writer};
+
+pub use api::HEARTBEAT_SECONDS;
+pub use bind::BindError;
+pub use boots::{BootDetail, Target, read_boot};
+pub use token::KeyError;
+
+/// How long the store may take to write what is left at the end.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// What the appliance serves, and from where.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory with the site's files.
+    pub site: PathBuf,
+    /// Directory for the appliance's state.
+    pub data: PathBuf,
+    /// The store of images.
+    pub store: PathBuf,
+}
+
+/// Why the appliance could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The site is wrong.
+    #[error(transparent)]
+    Site(#[from] SiteError),
+    /// There is no store of images.
+    #[error("failed to open the image store")]
+    Images(#[from] layout::Error),
+    /// The data directory could not be made.
+    #[error("failed to make the data directory `{}`", path.display())]
+    Data {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another appliance uses the data directory.
+    #[error("another appliance uses the data directory `{}`", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is no key for boot tokens.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The state could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A socket could not be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The process could not listen to signals.
+    #[error("failed to listen to signals")]
+    Signals(#[source] io::Error),
+    /// A part of the appliance stopped.
+    #[error("a part of the appliance stopped unexpectedly")]
+    Stopped(#[source] Option<tokio::task::JoinError>),
+}
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+/// When the appliance cannot start, or a part of it fails for good.
+pub async fn run(options: Options) -> Result<(), ServeError> {
+    let site = site::load(&options.site)?;
+    let images = Layout::open(&options.store)?;
+    let lock = lock(&options.data)?;
+    let wires = Wires::find(&site)?;
+    let mut signals = Signals::listen()?;
+    let mut parts = JoinSet::new();
+    let sockets = Sockets::bind(&site, &wires).await?;
+    let store = Sqlite::open(&options.data).await?;
+    let (appliance, registry, writer) =
+        Appliance::start(site, images, &options.data, store, wires).await?;
+    sockets.serve(&appliance, registry, &mut parts);
+    notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(site = &*appliance.site().name, "appliance is ready");
+
+    let ended = loop {
+        tokio::select! {
+            wish = signals.next() => match wish {
+                Wish::Stop => break Ok(()),
+                Wish::Reload => reload(&appliance, &options.site),
+            },
+            ended = parts.join_next() => {
+                break Err(ServeError::Stopped(ended.and_then(Result::err)));
+            }
+        }
+    };
+    notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("appliance stops");
+    parts.shutdown().await;
+    drop(appliance);
+    // Replies that wait for the store hold it open until they are sent.
+    if timeout(LAST_WORDS, writer).await.is_err() {
+        tracing::warn!("store did not finish in time");
+    }
+    drop(lock);
+    ended
+}
+
+/// Keeps a second appliance out of a data directory.
+fn lock(data: &Path) -> Result<Flock<File>, ServeError> {
+    let failed = |source| ServeError::Data {
+        path: data.to_owned(),
+        source,
+    };
+    std::fs::create_dir_all(data).map_err(failed)?;
+    let file = File::create(data.join("lock")).map_err(failed)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| ServeError::InUse {
+        path: data.to_owned(),
+    })
+}
+
+fn reload(appliance: &Appliance, directory: &Path) {
+    notify(&[sd_notify::NotifyState::Reloading]);
+    let loaded = site::load(directory)
+        .map_err(ServeError::from)
+        .and_then(|site| {
+            let wires = Wires::find(&site)?;
+            Ok((site, wires))
+        });
+    match loaded {
+        Ok((site, wires)) => {
+            tracing::info!(site = &*site.name, hosts = site.hosts().count(), "site reloaded");
+            appliance.swap(site, wires);
+        }
+        Err(error) => {
+            if let ServeError::Site(SiteError::Wrong { problems, .. }) = &error {
+                for problem in problems {
+                    tracing::warn!(problem = %problem, "site has a problem");
+                }
+            }
+            tracing::warn!(error = %chain(&error), "site not reloaded, the old one stays");
+        }
+    }
+    notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// Tells systemd, where it is listening.
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(error = %error, "service manager not notified");
+    }
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, ServeError> {
+        let listen = |kind| signal(kind).map_err(ServeError::Signals);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.terminate.recv() => Wish::Stop,
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.hangup.recv() => Wish::Reload,
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Wish {
+    Stop,
+    Reload,
+}
+
+/// All sockets of the appliance, bound before anything is served.
+struct Sockets {
+    dhcp: Vec<dhcp::Listener>,
+    http: Vec<tokio::net::TcpListener>,
+    metrics: tokio::net::TcpListener,
+}
+
+impl Sockets {
+    async fn bind(site: &Site, wires: &Wires) -> Result<Self, ServeError> {
+        let proxy = site.networks.iter().any(|network| network.mode == Mode::Proxy);
+        let ports = [Some(Port::Dhcp), proxy.then_some(Port::Pxe)];
+        let mut dhcp = Vec::new();
+        for port in ports.into_iter().flatten() {
+            let socket = bind::any(dhcp::number(port));
+            let failed = |source| BindError::port("DHCP", Transport::Udp, socket, source);
+            dhcp.push(dhcp::Listener::bind(port).map_err(failed)?);
+        }
+        let mut http = Vec::new();
+        for address in wires.addresses() {
+            let socket = SocketAddrV4::new(address, site.appliance.http_port);
+            http.push(bind::tcp("HTTP", SocketAddr::V4(socket)).await?);
+        }
+        let metrics = bind::tcp("metrics", site.appliance.metrics).await?;
+        Ok(Self { dhcp, http, metrics })
+    }
+
+    fn serve(self, appliance: &Arc<Appliance>, registry: Registry, parts: &mut JoinSet<()>) {
+        for listener in self.dhcp {
+            parts.spawn(dhcp::run(Arc::clone(appliance), listener));
+        }
+        parts.spawn(metrics::serve(self.metrics, registry));
+    }
+}

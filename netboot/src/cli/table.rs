@@ -1,0 +1,91 @@
+//! Tables for people: columns as wide as their widest cell.
+//!
+//! It refuses colours and borders: the same text is good in a log and in a mail.
+
+/// Rows of cells below a head.
+#[derive(Debug)]
+pub(super) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// Starts a table with the names of its columns.
+    pub(super) fn new<const N: usize>(head: [&str; N]) -> Self {
+        let head = head.iter().map(|name| name.to_uppercase()).collect();
+        Self { rows: vec![head] }
+    }
+
+    /// Adds a row; an empty cell is shown as `-`.
+    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        let shown = |cell: String| if cell.is_empty() { "-".to_owned() } else { cell };
+        self.rows.push(cells.into_iter().map(shown).collect());
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let columns = self.rows.first().map_or(0, Vec::len);
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                line.push_str(&format!("{cell:<width$}  "));
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a span of milliseconds as people read it: `850 ms`, `12.3 s`, `4 min 05 s`.
+pub(super) fn millis(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        _ => format!("{} min {:02} s", ms / 60_000, ms % 60_000 / 1_000),
+    }
+}
+
+/// Writes a number of bytes as people read it.
+pub(super) fn bytes(bytes: u64) -> String {
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    match bytes {
+        0..KIB => format!("{bytes} B"),
+        KIB..MIB => format!("{} KiB", bytes / KIB),
+        _ => format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new(["host", "verdict"]);
+        table.row(["bios1".to_owned(), "healthy".to_owned()]);
+        table.row([String::new(), "é".to_owned()]);
+        let expected = "HOST   VERDICT\nbios1  healthy\n-      é\n";
+        assert_eq!(table.to_string(), expected);
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let cases = [
+            (millis(850), "850 ms"),
+            (millis(12_345), "12.3 s"),
+            (millis(245_000), "4 min 05 s"),
+            (bytes(1_023), "1023 B"),
+            (bytes(2_048), "2 KiB"),
+            (bytes(144_179_200), "137.5 MiB"),
+        ];
+        for (shown, expected) in cases {
+            assert_eq!(shown, expected);
+        }
+    }
+}

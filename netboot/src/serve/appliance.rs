@@ -1,0 +1,212 @@
+//! Everything that the parts of a running appliance share: site, leases, boots, store, metrics.
+//!
+//! It refuses to wait while it holds a lock: decisions are made in memory, and the caller waits
+//! for the store.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use image_manifest::layout::Layout;
+use netboot_core::Timestamp;
+use netboot_core::boot::What;
+use netboot_core::dhcp::{Client, Decision, Lease, LeaseState, Leases, Request, Tries, decide};
+use netboot_core::site::{Host, Site};
+use prometheus_client::registry::Registry;
+use tokio::task::JoinHandle;
+
+use super::bind::Wires;
+use super::boots::Boots;
+use super::metrics::Metrics;
+use super::rows::{lease_of, row_of};
+use super::token::TokenKey;
+use super::{ServeError, Writer};
+use crate::store::{Change, Store, StoreError};
+
+/// What the parts of a running appliance share.
+#[derive(Debug)]
+pub(super) struct Appliance {
+    place: RwLock<Arc<Place>>,
+    state: Mutex<State>,
+    pub(super) boots: Boots,
+    pub(super) images: Layout,
+    pub(super) writer: Writer,
+    pub(super) key: TokenKey,
+    pub(super) metrics: Metrics,
+}
+
+/// The site and where it is on this machine; replaced whole, never changed.
+#[derive(Debug)]
+struct Place {
+    site: Arc<Site>,
+    wires: Wires,
+}
+
+/// What decisions depend on besides the site.
+#[derive(Debug)]
+struct State {
+    leases: Leases,
+    tries: Tries,
+    /// Hosts by the address that they hold, reserved or not.
+    hosts: HashMap<Ipv4Addr, Arc<str>>,
+}
+
+/// A decision with what must be stored for it.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) decision: Decision,
+    pub(super) changes: Vec<Change>,
+    /// Whether the reply must wait until the changes are on disk.
+    pub(super) durable: bool,
+}
+
+impl Appliance {
+    /// Goes on where the store says that the last run stopped.
+    pub(super) async fn start(
+        site: Site,
+        images: Layout,
+        data: &Path,
+        mut store: impl Store,
+        wires: Wires,
+    ) -> Result<(Arc<Self>, Registry, JoinHandle<()>), ServeError> {
+        let key = TokenKey::open(data)?;
+        let stored = store.load().await?;
+        let leases: Vec<Lease> = stored
+            .leases
+            .iter()
+            .map(lease_of)
+            .collect::<Result<_, StoreError>>()?;
+        let hosts = leases.iter().filter_map(held_by_host).collect();
+        let boots = Boots::restore(stored.boots)?;
+        let restored = Leases::restore(&site, leases, now());
+        tracing::info!(
+            leases = restored.iter().count(),
+            boots = boots.len(),
+            "state restored"
+        );
+        let (metrics, registry) = Metrics::new();
+        let (writer, task) = Writer::spawn(store);
+        let site = Arc::new(site);
+        let appliance = Arc::new(Self {
+            place: RwLock::new(Arc::new(Place { site, wires })),
+            state: Mutex::new(State {
+                leases: restored,
+                tries: Tries::new(),
+                hosts,
+            }),
+            boots,
+            images,
+            writer,
+            key,
+            metrics,
+        });
+        Ok((appliance, registry, task))
+    }
+
+    /// Returns the site as it is now.
+    pub(super) fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.place().site)
+    }
+
+    /// Returns our address on the wire of an interface.
+    pub(super) fn local(&self, interface: u32) -> Option<Ipv4Addr> {
+        self.place().wires.local(interface)
+    }
+
+    fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the site; leases go on as far as the new one covers them.
+    pub(super) fn swap(&self, site: Site, wires: Wires) {
+        let mut state = self.state();
+        let leases: Vec<Lease> = state.leases.iter().cloned().collect();
+        state.leases = Leases::restore(&site, leases, now());
+        let site = Arc::new(site);
+        let place = Arc::new(Place { site, wires });
+        *self.place.write().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+
+    /// Decides about one DHCP request and makes the change in memory.
+    pub(super) fn decide(&self, request: &Request) -> Decided {
+        let site = self.site();
+        let now = now();
+        let mut state = self.state();
+        let decision = decide(request, &site, &state.leases, &state.tries, now);
+        let mut changes = Vec::new();
+        if let Some(change) = decision.change() {
+            state.leases.apply(change);
+            if let Some(lease) = change.durable() {
+                state.remember(lease);
+                changes.push(Change::Lease(row_of(lease)));
+            }
+        }
+        drop(state);
+        let durable = !changes.is_empty();
+        changes.extend(self.dhcp_event(&site, request, &decision));
+        Decided {
+            decision,
+            changes,
+            durable,
+        }
+    }
+
+    /// Finds the host that holds an address.
+    pub(super) fn host_at(&self, address: Ipv4Addr) -> Option<Arc<Host>> {
+        let site = self.site();
+        let name = self.state().hosts.get(&address).cloned();
+        name.and_then(|name| site.host(&name).cloned())
+            .or_else(|| site.reserved(address).cloned())
+    }
+
+    /// Finds the address that a host holds or has reserved.
+    pub(super) fn address_of(&self, host: &Host) -> Option<Ipv4Addr> {
+        host.address.or_else(|| {
+            let state = self.state();
+            let mut held = state.hosts.iter();
+            held.find_map(|(address, name)| (*name == host.name).then_some(*address))
+        })
+    }
+
+    /// Learns the address of a host that another server gave it.
+    pub(super) fn arrived(&self, peer: Ipv4Addr, host: &Host) {
+        let mut state = self.state();
+        state.hosts.retain(|_, name| *name != host.name);
+        state.hosts.insert(peer, Arc::clone(&host.name));
+    }
+
+    /// Lets the decisions know what a host did with an earlier one.
+    pub(super) fn note_try(&self, host: &Arc<str>, what: &What) {
+        self.state().tries.note(host, what);
+    }
+}
+
+impl State {
+    /// Keeps the way from an address to its host.
+    fn remember(&mut self, lease: &Lease) {
+        match held_by_host(lease) {
+            Some((address, host)) => self.hosts.insert(address, host),
+            None => self.hosts.remove(&lease.address),
+        };
+    }
+}
+
+fn held_by_host(lease: &Lease) -> Option<(Ipv4Addr, Arc<str>)> {
+    match (&lease.client, lease.state) {
+        (Client::Host(host), LeaseState::Bound) => Some((lease.address, Arc::clone(host))),
+        _ => None,
+    }
+}
+
+/// Asks the clock, which only the shell does.
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let millis = since.map_or(0, |since| since.as_millis());
+    Timestamp(u64::try_from(millis).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,400 @@
+//! The running boot of each host, and its timeline on the way to the store.
+//!
+//! It refuses to judge a boot, and to grow: what repeats itself is one event, and a boot has a
+//! bounded number of them.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use image_manifest::{Digest, Stage};
+use netboot_core::boot::{Event, File, Progress, Step, Transfer, What, begins};
+use netboot_core::dhcp::Firmware;
+use netboot_core::{Mac, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::token::new_boot_id;
+use crate::store::{BootRow, Change, EVENTS_PER_BOOT, EventRow, StoreError, StoredBoot};
+
+/// A boot that was heard of this recently when the appliance starts was cut by its restart.
+const RECENT: Duration = Duration::from_secs(600);
+
+/// What is known about a boot besides its timeline; stored as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BootDetail {
+    /// The interface that it boots from.
+    #[serde(default)]
+    pub mac: Option<Mac>,
+    /// The address that it boots with.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
+    /// What it was told to boot.
+    #[serde(default)]
+    pub target: Option<Target>,
+}
+
+/// What a boot was told to boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Target {
+    /// Name of the image.
+    pub image: String,
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    /// Its tree digest.
+    pub tree: Digest,
+    /// Digest of the kernel.
+    pub kernel: Digest,
+    /// Digest of the initrd.
+    pub initrd: Digest,
+    /// Digest of the root file system.
+    pub rootfs: Digest,
+}
+
+impl Target {
+    /// Tells what an artifact is for in this boot.
+    fn file(&self, digest: &Digest) -> Option<File> {
+        let files = [
+            (self.kernel, File::Kernel),
+            (self.initrd, File::Initrd),
+            (self.rootfs, File::Rootfs),
+        ];
+        let found = files.iter().find(|(known, _)| known == digest);
+        found.map(|(_, file)| *file)
+    }
+}
+
+/// Reads a stored boot.
+///
+/// # Errors
+/// When it holds what no version of this program writes.
+pub fn read_boot(stored: &StoredBoot) -> Result<(BootDetail, Vec<Event>), StoreError> {
+    let corrupt = |field, value: &str| StoreError::Corrupt {
+        what: format!("boot `{}`", stored.boot.id),
+        field,
+        value: value.chars().take(200).collect(),
+    };
+    let detail = serde_json::from_str(&stored.boot.detail)
+        .map_err(|_| corrupt("detail", &stored.boot.detail))?;
+    let event = |row: &EventRow| {
+        let what = serde_json::from_str(&row.event).map_err(|_| corrupt("event", &row.event))?;
+        let at = Timestamp(row.at_ms);
+        Ok(Event { at, what })
+    };
+    let events: Result<_, StoreError> = stored.events.iter().map(event).collect();
+    Ok((detail, events?))
+}
+
+/// The running boot of each host.
+#[derive(Debug, Default)]
+pub(super) struct Boots {
+    all: Mutex<All>,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    by_host: HashMap<Arc<str>, Running>,
+    /// Hosts by the id of their running boot.
+    by_id: HashMap<Arc<str>, Arc<str>>,
+}
+
+/// What a recorded event led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Recorded {
+    /// Id of the boot that it belongs to.
+    pub(super) boot: Arc<str>,
+    /// Whether it is the boot's first.
+    pub(super) began: bool,
+    /// What must be stored.
+    pub(super) changes: Vec<Change>,
+}
+
+impl Boots {
+    /// Goes on with stored boots.
+    pub(super) fn restore(stored: Vec<StoredBoot>) -> Result<Self, StoreError> {
+        let mut all = All::default();
+        for boot in stored {
+            let (detail, events) = read_boot(&boot)?;
+            if let Some(running) = Running::restore(&boot.boot, detail, events) {
+                all.insert(boot.boot.host.as_str().into(), running);
+            }
+        }
+        Ok(Self {
+            all: Mutex::new(all),
+        })
+    }
+
+    fn all(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how many hosts have one.
+    pub(super) fn len(&self) -> usize {
+        self.all().by_host.len()
+    }
+
+    /// Marks the boots that the appliance's restart has cut into.
+    pub(super) fn restarted(&self, now: Timestamp) -> Vec<Change> {
+        let mut all = self.all();
+        let cut = all.by_host.values_mut().filter(|running| {
+            let recent = now.since(running.progress.last) < RECENT;
+            recent && running.progress.reached < Step::Health
+        });
+        let mark = |running: &mut Running| {
+            let event = Event {
+                at: now,
+                what: What::Restarted,
+            };
+            running.record(event).map(Change::Event)
+        };
+        cut.filter_map(mark).collect()
+    }
+
+    /// Adds an event to the host's timeline; a new boot begins where the core says so.
+    ///
+    /// `None` when the host has no boot and the event begins none, or when nothing is new.
+    pub(super) fn record(
+        &self,
+        host: &Arc<str>,
+        event: Event,
+        detail: impl FnOnce(&mut BootDetail),
+    ) -> Option<Recorded> {
+        let mut all = self.all();
+        let last = all.by_host.get(host).map(|running| running.progress);
+        let began = begins(last.as_ref(), &event);
+        if began {
+            all.insert(Arc::clone(host), Running::begin(&event)?);
+        }
+        let running = all.by_host.get_mut(host)?;
+        let before = running.detail.clone();
+        detail(&mut running.detail);
+        let mut changes = Vec::new();
+        if began || running.detail != before {
+            changes.push(Change::Boot(running.row(host)));
+        }
+        changes.extend(running.record(event).map(Change::Event));
+        Some(Recorded {
+            boot: Arc::clone(&running.id),
+            began,
+            changes,
+        })
+    }
+
+    /// Finds the host whose running boot has this id.
+    pub(super) fn host_of(&self, boot: &str) -> Option<Arc<str>> {
+        self.all().by_id.get(boot).cloned()
+    }
+
+    /// Returns what is known about the running boot of a host.
+    pub(super) fn detail(&self, host: &str) -> Option<BootDetail> {
+        let all = self.all();
+        all.by_host.get(host).map(|running| running.detail.clone())
+    }
+
+    /// Tells what an artifact is for in the running boot of a host.
+    pub(super) fn file(&self, host: &str, digest: &Digest) -> Option<File> {
+        let all = self.all();
+        all.by_host.get(host)?.detail.target.as_ref()?.file(digest)
+    }
+}
+
+impl All {
+    fn insert(&mut self, host: Arc<str>, running: Running) {
+        self.by_id.insert(Arc::clone(&running.id), Arc::clone(&host));
+        if let Some(before) = self.by_host.insert(host, running) {
+            self.by_id.remove(&before.id);
+        }
+    }
+}
+
+/// One running boot.
+#[derive(Debug)]
+struct Running {
+    id: Arc<str>,
+    started: Timestamp,
+    detail: BootDetail,
+    progress: Progress,
+    /// Number of the next event.
+    next: u32,
+    /// Events that later ones may be joined with.
+    open: Vec<Open>,
+}
+
+/// An event that a later one may be joined with.
+#[derive(Debug)]
+struct Open {
+    seq: u32,
+    at: Timestamp,
+    what: What,
+}
+
+impl Running {
+    fn begin(first: &Event) -> Option<Self> {
+        let id = new_boot_id().inspect_err(|error| {
+            tracing::error!(error = %error, "no randomness for a boot id");
+        });
+        Some(Self {
+            id: id.ok()?.into(),
+            started: first.at,
+            detail: BootDetail::default(),
+            progress: Progress::new(first),
+            next: 0,
+            open: Vec::new(),
+        })
+    }
+
+    fn restore(row: &BootRow, detail: BootDetail, events: Vec<Event>) -> Option<Self> {
+        let mut running = Self {
+            id: row.id.as_str().into(),
+            started: Timestamp(row.started_ms),
+            detail,
+            progress: Progress::of(&events)?,
+            next: 0,
+            open: Vec::new(),
+        };
+        for (seq, event) in (0..).zip(events) {
+            running.keep(seq, event.at, event.what);
+            running.next = seq + 1;
+        }
+        Some(running)
+    }
+
+    fn row(&self, host: &Arc<str>) -> BootRow {
+        BootRow {
+            id: self.id.to_string(),
+            host: host.to_string(),
+            started_ms: self.started.0,
+            // A detail has no map with keys that JSON cannot hold.
+            detail: serde_json::to_string(&self.detail).unwrap_or_default(),
+        }
+    }
+
+    /// Takes an event, and returns it as it is stored: perhaps over an earlier one.
+    fn record(&mut self, event: Event) -> Option<EventRow> {
+        self.progress.note(&event);
+        let joined = self
+            .open
+            .iter()
+            .rposition(|open| same_slot(&open.what, &event.what))
+            .and_then(|index| {
+                let open = &self.open[index];
+                Some((index, join(open, &event)?))
+            });
+        let (seq, what) = match joined {
+            Some((_, Joined::Nothing)) => return None,
+            Some((index, Joined::Instead(what))) => (self.open[index].seq, what),
+            None => {
+                // The newest event always has a place: the last one.
+                let seq = self.next.min(EVENTS_PER_BOOT - 1);
+                self.next = seq + 1;
+                (seq, event.what)
+            }
+        };
+        self.keep(seq, event.at, what.clone());
+        Some(EventRow {
+            boot: self.id.to_string(),
+            seq,
+            at_ms: event.at.0,
+            event: serde_json::to_string(&what).ok()?,
+        })
+    }
+
+    /// Remembers an event that later ones may be joined with.
+    fn keep(&mut self, seq: u32, at: Timestamp, what: What) {
+        let slot = self.open.iter_mut().find(|open| same_slot(&open.what, &what));
+        match slot {
+            Some(open) if open.seq == seq => open.what = what,
+            Some(open) => *open = Open { seq, at, what },
+            None if is_repeated(&what) => self.open.push(Open { seq, at, what }),
+            None => {}
+        }
+    }
+}
+
+/// Tells whether an event is of a kind that repeats itself.
+fn is_repeated(what: &What) -> bool {
+    match what {
+        What::Dhcp { firmware, .. } => *firmware == Firmware::Os,
+        What::Fetch { .. } | What::Report(_) | What::Refused { .. } => true,
+        What::Restarted => false,
+    }
+}
+
+/// Tells whether a later event replaces the earlier one as the newest of its kind. There are few
+/// kinds: reports, questions of the system, refusals, and one a file and step.
+fn same_slot(earlier: &What, later: &What) -> bool {
+    match (earlier, later) {
+        (What::Report(_), What::Report(_)) | (What::Refused { .. }, What::Refused { .. }) => true,
+        (What::Dhcp { firmware, .. }, What::Dhcp { firmware: now, .. }) => {
+            *firmware == Firmware::Os && firmware == now
+        }
+        (
+            What::Fetch { file, transfer, .. },
+            What::Fetch { file: now, transfer: step, .. },
+        ) => file == now && std::mem::discriminant(transfer) == std::mem::discriminant(step),
+        _ => false,
+    }
+}
+
+enum Joined {
+    /// The earlier event says it all.
+    Nothing,
+    /// This stands in the place of the earlier event.
+    Instead(What),
+}
+
+/// Joins an event with the newest one of its kind, if both say the same.
+fn join(open: &Open, event: &Event) -> Option<Joined> {
+    match (&open.what, &event.what) {
+        (What::Report(before), What::Report(report)) => match (&before.stage, &report.stage) {
+            (Stage::Heartbeat { .. }, Stage::Heartbeat { .. }) if before.stage == report.stage => {
+                Some(Joined::Instead(event.what.clone()))
+            }
+            _ => None,
+        },
+        (What::Dhcp { .. }, What::Dhcp { .. }) | (What::Refused { .. }, What::Refused { .. }) => {
+            (open.what == event.what).then(|| Joined::Instead(event.what.clone()))
+        }
+        (What::Fetch { name, .. }, What::Fetch { name: now, .. }) if name != now => None,
+        (What::Fetch { transfer, .. }, What::Fetch { transfer: step, .. }) => {
+            let transfer = add(open.at, transfer, event.at, step)?;
+            let mut what = event.what.clone();
+            if let What::Fetch { transfer: sum, .. } = &mut what {
+                *sum = transfer;
+            }
+            Some(match step {
+                Transfer::Started => Joined::Nothing,
+                Transfer::Done { .. } | Transfer::Failed { .. } => Joined::Instead(what),
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Adds up the pieces that a file is fetched in: stage1 asks for the root in some forty ranges.
+fn add(since: Timestamp, sum: &Transfer, at: Timestamp, piece: &Transfer) -> Option<Transfer> {
+    Some(match (sum, piece) {
+        (Transfer::Started, Transfer::Started) => Transfer::Started,
+        (
+            Transfer::Done { bytes, elapsed_ms },
+            Transfer::Done { bytes: more, .. },
+        ) => Transfer::Done {
+            bytes: bytes.saturating_add(*more),
+            // The first piece had ended at `since`; from there to now is what the others took.
+            elapsed_ms: (*elapsed_ms).max(at.0.saturating_sub(since.0)),
+        },
+        (
+            Transfer::Failed { bytes, .. },
+            Transfer::Failed { bytes: more, reason },
+        ) => Transfer::Failed {
+            bytes: bytes.saturating_add(*more),
+            reason: reason.clone(),
+        },
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

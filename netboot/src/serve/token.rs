@@ -1,0 +1,189 @@
+//! The boot token: what one boot of one host may show to be itself, and nothing else.
+//!
+//! It refuses to be printed or stored: a token is derived from the appliance's key and the boot's
+//! id, so that it outlives a restart and stands on no disk.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use image_manifest::Hasher;
+
+/// Name of the key's file in the data directory.
+const FILE: &str = "boot.key";
+const KEY: usize = 32;
+/// Block size of SHA-256, which HMAC pads its key to.
+const BLOCK: usize = 64;
+
+/// The appliance's key for boot tokens; it has no `Debug` worth the name.
+pub(crate) struct TokenKey([u8; KEY]);
+
+impl std::fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenKey")
+    }
+}
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The system has no randomness to give.
+    #[error("failed to make a random key")]
+    Random(#[source] getrandom::Error),
+    /// The file could not be written.
+    #[error("failed to write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file could not be read.
+    #[error("failed to read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file holds something else.
+    #[error("`{}` is not a key of {KEY} bytes; remove it, and running boots start again", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl TokenKey {
+    /// Reads the key of a data directory, or makes it.
+    pub(crate) fn open(data: &Path) -> Result<Self, KeyError> {
+        let path = data.join(FILE);
+        match File::open(&path) {
+            Ok(file) => Self::read(file, path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(data, path),
+            Err(source) => Err(KeyError::Read { path, source }),
+        }
+    }
+
+    fn read(file: File, path: PathBuf) -> Result<Self, KeyError> {
+        let mut bytes = Vec::with_capacity(KEY);
+        match file.take(KEY as u64 + 1).read_to_end(&mut bytes) {
+            Ok(_) => <[u8; KEY]>::try_from(bytes)
+                .map(Self)
+                .map_err(|_| KeyError::Length { path }),
+            Err(source) => Err(KeyError::Read { path, source }),
+        }
+    }
+
+    fn create(data: &Path, path: PathBuf) -> Result<Self, KeyError> {
+        let mut key = [0; KEY];
+        getrandom::fill(&mut key).map_err(KeyError::Random)?;
+        // Written whole under another name first: a key cut short by a crash would lock the
+        // appliance out of its own boots.
+        let unfinished = data.join(format!("{FILE}.new"));
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&unfinished)
+            .and_then(|mut file| file.write_all(&key).and_then(|()| file.sync_all()))
+            .and_then(|()| std::fs::rename(&unfinished, &path))
+            .and_then(|()| File::open(data)?.sync_all());
+        match written {
+            Ok(()) => Ok(Self(key)),
+            Err(source) => Err(KeyError::Write { path, source }),
+        }
+    }
+
+    /// Returns the token of a boot: HMAC-SHA-256 (RFC 2104) over its id, first half, in hex.
+    pub(crate) fn token(&self, boot: &str) -> String {
+        let digest = self.mac(boot.as_bytes()).hex();
+        digest[..32].to_owned()
+    }
+
+    /// Tells whether a token is the boot's, in a time that does not depend on where it differs.
+    pub(crate) fn admits(&self, boot: &str, token: &str) -> bool {
+        let expected = self.token(boot);
+        let differing = expected
+            .bytes()
+            .zip(token.bytes())
+            .fold(0, |seen, (a, b)| seen | (a ^ b));
+        expected.len() == token.len() && differing == 0
+    }
+
+    fn mac(&self, message: &[u8]) -> image_manifest::Digest {
+        let pad = |with: u8| {
+            let mut block = [with; BLOCK];
+            for (byte, key) in block.iter_mut().zip(self.0) {
+                *byte ^= key;
+            }
+            block
+        };
+        let mut inner = Hasher::new();
+        inner.update(&pad(0x36));
+        inner.update(message);
+        let mut outer = Hasher::new();
+        outer.update(&pad(0x5c));
+        outer.update(&raw(&inner.finish()));
+        outer.finish()
+    }
+}
+
+/// Returns the bytes of a digest, which itself only shows them as text.
+fn raw(digest: &image_manifest::Digest) -> Vec<u8> {
+    digest
+        .hex()
+        .as_bytes()
+        .chunks(2)
+        .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}
+
+/// Makes the id of a new boot.
+///
+/// # Errors
+/// When the system has no randomness to give.
+pub(crate) fn new_boot_id() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; 10];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keyed_hash_is_rfc_2104() {
+        // RFC 4231 §4.2, whose key of 20 bytes is padded with zeros to ours.
+        let mut key = [0; KEY];
+        key[..20].fill(0x0b);
+        assert_eq!(
+            TokenKey(key).mac(b"Hi There").hex(),
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
+        );
+    }
+
+    #[test]
+    fn a_token_outlives_a_restart_and_admits_one_boot_only() {
+        let data = tempfile::tempdir().unwrap();
+        let token = TokenKey::open(data.path()).unwrap().token("b1");
+        let again = TokenKey::open(data.path()).unwrap();
+        assert!(again.admits("b1", &token));
+        for (boot, shown) in [("b2", token.as_str()), ("b1", ""), ("b1", &token[1..])] {
+            assert!(!again.admits(boot, shown), "{boot} {shown}");
+        }
+        let elsewhere = tempfile::tempdir().unwrap();
+        assert!(!TokenKey::open(elsewhere.path()).unwrap().admits("b1", &token));
+    }
+
+    #[test]
+    fn a_key_of_another_length_is_refused() {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::write(data.path().join(FILE), b"short").unwrap();
+        let opened = TokenKey::open(data.path());
+        assert!(matches!(opened, Err(KeyError::Length { .. })));
+    }
+}

@@ -1,0 +1,418 @@
+//! The store in one SQLite file, and a reader of it for the command line.
+//!
+//! It refuses a schema that is newer than this program, and never gives up durability: WAL with
+//! `synchronous = FULL`, so that what was promised to a client outlives a power cut.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, QueryBuilder, Row, SqliteConnection};
+
+use super::{
+    BOOTS_PER_HOST, BootRow, Change, EventRow, LeaseRow, Store, StoreError, Stored, StoredBoot,
+};
+
+/// Name of the file in the data directory.
+const FILE: &str = "netboot.db";
+
+/// How long a reader in another process may hold the file before a write fails.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Rows of one statement, largest first: few texts, so that each is prepared once.
+const ROWS: [usize; 4] = [256, 32, 4, 1];
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// The store in one SQLite file.
+#[derive(Debug)]
+pub struct Sqlite {
+    connection: SqliteConnection,
+}
+
+impl Sqlite {
+    /// Opens the store of a data directory, or makes it, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or has a newer schema than this program knows.
+    pub async fn open(data: &Path) -> Result<Self, StoreError> {
+        let path = data.join(FILE);
+        let mut connection = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY)
+            .disable_statement_logging()
+            .connect()
+            .await
+            .map_err(|source| StoreError::Open {
+                path: path.clone(),
+                source,
+            })?;
+        migrate(&mut connection, path).await?;
+        Ok(Self { connection })
+    }
+}
+
+async fn migrate(connection: &mut SqliteConnection, path: PathBuf) -> Result<(), StoreError> {
+    match MIGRATIONS.run(&mut *connection).await {
+        Ok(()) => Ok(()),
+        Err(MigrateError::VersionMissing(found)) => Err(StoreError::NewerSchema {
+            path,
+            found,
+            known: newest_schema(),
+        }),
+        Err(source) => Err(StoreError::Migrate { path, source }),
+    }
+}
+
+fn newest_schema() -> i64 {
+    MIGRATIONS
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or_default()
+}
+
+impl Store for Sqlite {
+    async fn load(&mut self) -> Result<Stored, StoreError> {
+        Ok(Stored {
+            leases: read_leases(&mut self.connection).await?,
+            boots: read_newest_boots(&mut self.connection).await?,
+        })
+    }
+
+    async fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        write(&mut self.connection, changes)
+            .await
+            .map_err(|source| StoreError::Commit {
+                rows: changes.len(),
+                source,
+            })
+    }
+
+    async fn close(self) -> Result<(), StoreError> {
+        self.connection
+            .close()
+            .await
+            .map_err(|source| StoreError::Commit { rows: 0, source })
+    }
+}
+
+async fn write(connection: &mut SqliteConnection, changes: &[Change]) -> Result<(), sqlx::Error> {
+    let mut leases = BTreeMap::new();
+    let mut boots = BTreeMap::new();
+    let mut events = Vec::new();
+    for change in changes {
+        match change {
+            Change::Lease(row) => {
+                leases.insert((row.network.as_str(), row.address), Some(row));
+            }
+            Change::Free { network, address } => {
+                leases.insert((network.as_str(), *address), None);
+            }
+            Change::Boot(row) => {
+                boots.insert(row.id.as_str(), row);
+            }
+            Change::Event(row) => events.push(row),
+        }
+    }
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    for (key, _) in leases.iter().filter(|(_, row)| row.is_none()) {
+        sqlx::query("DELETE FROM leases WHERE network = $1 AND address = $2")
+            .bind(key.0)
+            .bind(i64::from(key.1))
+            .execute(&mut *transaction)
+            .await?;
+    }
+    let held: Vec<&LeaseRow> = leases.into_values().flatten().collect();
+    for rows in pieces(&held) {
+        write_leases(&mut transaction, rows).await?;
+    }
+    for row in boots.into_values() {
+        write_boot(&mut transaction, row).await?;
+    }
+    for rows in pieces(&events) {
+        write_events(&mut transaction, rows).await?;
+    }
+    transaction.commit().await
+}
+
+/// Cuts rows into pieces of the sizes in [`ROWS`].
+fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = ROWS.into_iter().find(|size| *size <= rows.len())?;
+        let (piece, rest) = rows.split_at(size);
+        rows = rest;
+        Some(piece)
+    })
+}
+
+async fn write_leases(
+    connection: &mut SqliteConnection,
+    rows: &[&LeaseRow],
+) -> Result<(), sqlx::Error> {
+    QueryBuilder::new("INSERT INTO leases (network, address, client, mac, state, until_ms) ")
+        .push_values(rows, |mut row, lease| {
+            row.push_bind(lease.network.as_str())
+                .push_bind(i64::from(lease.address))
+                .push_bind(lease.client.as_str())
+                .push_bind(lease.mac.as_deref())
+                .push_bind(lease.state.as_str())
+                .push_bind(signed(lease.until_ms));
+        })
+        .push(
+            " ON CONFLICT (network, address) DO UPDATE SET client = excluded.client, \
+             mac = excluded.mac, state = excluded.state, until_ms = excluded.until_ms",
+        )
+        .build()
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+async fn write_boot(connection: &mut SqliteConnection, row: &BootRow) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO boots (id, host, started_ms, detail) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (id) DO UPDATE SET host = excluded.host, started_ms = excluded.started_ms, \
+         detail = excluded.detail",
+    )
+    .bind(row.id.as_str())
+    .bind(row.host.as_str())
+    .bind(signed(row.started_ms))
+    .bind(row.detail.as_str())
+    .execute(&mut *connection)
+    .await?;
+    let old: Vec<String> = sqlx::query_scalar(
+        "SELECT id FROM boots WHERE host = $1 ORDER BY started_ms DESC, id DESC \
+         LIMIT 1000 OFFSET $2",
+    )
+    .bind(row.host.as_str())
+    .bind(i64::from(BOOTS_PER_HOST))
+    .fetch_all(&mut *connection)
+    .await?;
+    for id in old {
+        sqlx::query("DELETE FROM boot_events WHERE boot = $1")
+            .bind(id.as_str())
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("DELETE FROM boots WHERE id = $1")
+            .bind(id)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn write_events(
+    connection: &mut SqliteConnection,
+    rows: &[&EventRow],
+) -> Result<(), sqlx::Error> {
+    QueryBuilder::new("INSERT INTO boot_events (boot, seq, at_ms, event) ")
+        .push_values(rows, |mut row, event| {
+            row.push_bind(event.boot.as_str())
+                .push_bind(i64::from(event.seq))
+                .push_bind(signed(event.at_ms))
+                .push_bind(event.event.as_str());
+        })
+        .push(
+            " ON CONFLICT (boot, seq) DO UPDATE SET at_ms = excluded.at_ms, event = excluded.event",
+        )
+        .build()
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+async fn read_leases(connection: &mut SqliteConnection) -> Result<Vec<LeaseRow>, StoreError> {
+    let rows =
+        sqlx::query("SELECT network, address, client, mac, state, until_ms FROM leases")
+            .fetch_all(connection)
+            .await
+            .map_err(|source| StoreError::Read {
+                what: "leases",
+                source,
+            })?;
+    let lease = |row: SqliteRow| {
+        let address: i64 = row.try_get(1)?;
+        Ok(u32::try_from(address).ok().map(|address| {
+            Ok::<_, sqlx::Error>(LeaseRow {
+                network: row.try_get(0)?,
+                address,
+                client: row.try_get(2)?,
+                mac: row.try_get(3)?,
+                state: row.try_get(4)?,
+                until_ms: unsigned(row.try_get(5)?),
+            })
+        }))
+    };
+    // A row whose address is no address was written by no version of this program: it is no lease.
+    rows.into_iter()
+        .filter_map(|row| lease(row).transpose())
+        .map(|row| {
+            row.and_then(|row| row)
+                .map_err(|source| StoreError::Read {
+                    what: "leases",
+                    source,
+                })
+        })
+        .collect()
+}
+
+async fn read_newest_boots(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<StoredBoot>, StoreError> {
+    let failed = |source| StoreError::Read {
+        what: "boots",
+        source,
+    };
+    let rows = sqlx::query(
+        "SELECT id, host, started_ms, detail FROM boots ORDER BY host, started_ms, id",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(failed)?;
+    let mut newest = BTreeMap::new();
+    for row in rows {
+        let boot = boot(&row).map_err(failed)?;
+        newest.insert(boot.host.clone(), boot);
+    }
+    let mut boots = Vec::with_capacity(newest.len());
+    for boot in newest.into_values() {
+        let events = read_events(connection, &boot.id).await?;
+        boots.push(StoredBoot { boot, events });
+    }
+    Ok(boots)
+}
+
+fn boot(row: &SqliteRow) -> Result<BootRow, sqlx::Error> {
+    Ok(BootRow {
+        id: row.try_get(0)?,
+        host: row.try_get(1)?,
+        started_ms: unsigned(row.try_get(2)?),
+        detail: row.try_get(3)?,
+    })
+}
+
+async fn read_events(
+    connection: &mut SqliteConnection,
+    boot: &str,
+) -> Result<Vec<EventRow>, StoreError> {
+    let failed = |source| StoreError::Read {
+        what: "boot events",
+        source,
+    };
+    sqlx::query("SELECT seq, at_ms, event FROM boot_events WHERE boot = $1 ORDER BY seq")
+        .bind(boot)
+        .fetch_all(connection)
+        .await
+        .map_err(failed)?
+        .iter()
+        .map(|row| {
+            Ok(EventRow {
+                boot: boot.to_owned(),
+                seq: u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(u32::MAX),
+                at_ms: unsigned(row.try_get(1)?),
+                event: row.try_get(2)?,
+            })
+        })
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(failed)
+}
+
+/// Databases have no unsigned numbers; a time beyond 292 million years is that far away.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}
+
+/// Reads the store of a data directory while an appliance may be writing it.
+#[derive(Debug)]
+pub struct Reader {
+    connection: SqliteConnection,
+}
+
+impl Reader {
+    /// Opens the store for reading; `None` when there is none yet.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or has a newer schema than this program knows.
+    pub async fn open(data: &Path) -> Result<Option<Self>, StoreError> {
+        let path = data.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let failed = |source| StoreError::Open {
+            path: path.clone(),
+            source,
+        };
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .read_only(true)
+            .busy_timeout(BUSY)
+            .disable_statement_logging();
+        let mut connection = options.connect().await.map_err(failed)?;
+        let applied = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
+        let found: i64 = match sqlx::query_scalar(applied).fetch_one(&mut connection).await {
+            Ok(found) => found,
+            // A reader that may not write the directory cannot open a WAL that nobody else has
+            // open; with no writer the file alone holds everything.
+            Err(_) if !path.with_extension("db-wal").exists() => {
+                connection = options.immutable(true).connect().await.map_err(failed)?;
+                sqlx::query_scalar(applied)
+                    .fetch_one(&mut connection)
+                    .await
+                    .map_err(failed)?
+            }
+            Err(source) => return Err(failed(source)),
+        };
+        let known = newest_schema();
+        if found > known {
+            return Err(StoreError::NewerSchema { path, found, known });
+        }
+        Ok(Some(Self { connection }))
+    }
+
+    /// Reads what an appliance would start with.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn read(&mut self) -> Result<Stored, StoreError> {
+        Ok(Stored {
+            leases: read_leases(&mut self.connection).await?,
+            boots: read_newest_boots(&mut self.connection).await?,
+        })
+    }
+
+    /// Reads the boots of one host with their timelines, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn boots_of(&mut self, host: &str) -> Result<Vec<StoredBoot>, StoreError> {
+        let failed = |source| StoreError::Read {
+            what: "boots",
+            source,
+        };
+        let rows = sqlx::query(
+            "SELECT id, host, started_ms, detail FROM boots WHERE host = $1 \
+             ORDER BY started_ms DESC, id DESC",
+        )
+        .bind(host)
+        .fetch_all(&mut self.connection)
+        .await
+        .map_err(failed)?;
+        let mut boots = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let boot = boot(row).map_err(failed)?;
+            let events = read_events(&mut self.connection, &boot.id).await?;
+            boots.push(StoredBoot { boot, events });
+        }
+        Ok(boots)
+    }
+}

@@ -1,0 +1,161 @@
+use super::*;
+
+fn lease(address: u32, client: &str) -> LeaseRow {
+    LeaseRow {
+        network: "rack".to_owned(),
+        address,
+        client: client.to_owned(),
+        mac: Some("52:54:00:00:00:01".to_owned()),
+        state: "bound".to_owned(),
+        until_ms: 600_000,
+    }
+}
+
+fn boot(id: &str, started_ms: u64) -> BootRow {
+    BootRow {
+        id: id.to_owned(),
+        host: "bios1".to_owned(),
+        started_ms,
+        detail: "{}".to_owned(),
+    }
+}
+
+fn event(boot: &str, seq: u32) -> EventRow {
+    EventRow {
+        boot: boot.to_owned(),
+        seq,
+        at_ms: 5,
+        event: "{}".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(data.path()).await.unwrap();
+    let (writer, task) = Writer::spawn(store);
+    let changes = vec![
+        Change::Lease(lease(1, "host:bios1")),
+        Change::Lease(lease(2, "mac:52:54:00:00:00:02")),
+        Change::Lease(lease(2, "mac:52:54:00:00:00:03")),
+        Change::Free {
+            network: "rack".to_owned(),
+            address: 1,
+        },
+        Change::Boot(boot("b1", 10)),
+        Change::Event(event("b1", 0)),
+        Change::Event(event("b1", 1)),
+    ];
+    let commit = writer.submit(changes, Urgency::Urgent).unwrap();
+    commit.durable().await.unwrap();
+    let expected = Stored {
+        leases: vec![lease(2, "mac:52:54:00:00:00:03")],
+        boots: vec![StoredBoot {
+            boot: boot("b1", 10),
+            events: vec![event("b1", 0), event("b1", 1)],
+        }],
+    };
+    let mut reader = Reader::open(data.path()).await.unwrap().unwrap();
+    assert_eq!(reader.read().await.unwrap(), expected, "beside the writer");
+    drop(writer);
+    task.await.unwrap();
+    let mut again = Sqlite::open(data.path()).await.unwrap();
+    assert_eq!(again.load().await.unwrap(), expected, "after a restart");
+}
+
+#[tokio::test]
+async fn old_boots_of_a_host_go() {
+    let data = tempfile::tempdir().unwrap();
+    let mut store = Sqlite::open(data.path()).await.unwrap();
+    let total = u64::from(BOOTS_PER_HOST) + 5;
+    for number in 0..total {
+        let id = format!("b{number}");
+        let changes = [Change::Boot(boot(&id, number)), Change::Event(event(&id, 0))];
+        store.commit(&changes).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let mut reader = Reader::open(data.path()).await.unwrap().unwrap();
+    let boots = reader.boots_of("bios1").await.unwrap();
+    assert_eq!(boots.len(), BOOTS_PER_HOST as usize);
+    assert_eq!(boots[0].boot.started_ms, total - 1, "newest first");
+    assert_eq!(boots.last().unwrap().boot.started_ms, 5);
+}
+
+#[tokio::test]
+async fn many_rows_in_one_transaction_all_arrive() {
+    let data = tempfile::tempdir().unwrap();
+    let mut store = Sqlite::open(data.path()).await.unwrap();
+    let changes: Vec<Change> = (0..1_003)
+        .map(|address| Change::Lease(lease(address, "mac:x")))
+        .collect();
+    store.commit(&changes).await.unwrap();
+    assert_eq!(store.load().await.unwrap().leases.len(), 1_003);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    Sqlite::open(data.path()).await.unwrap().close().await.unwrap();
+    let file = format!("sqlite://{}", data.path().join("netboot.db").display());
+    let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect(&file)
+        .await
+        .unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (99, 'later', TRUE, x'00', 0)",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    drop(connection);
+    let opened = Sqlite::open(data.path()).await;
+    assert!(matches!(opened, Err(StoreError::NewerSchema { found: 99, known: 1, .. })));
+    let read = Reader::open(data.path()).await;
+    assert!(matches!(read, Err(StoreError::NewerSchema { found: 99, .. })));
+}
+
+#[tokio::test]
+async fn a_data_directory_without_a_store_reads_as_none() {
+    let data = tempfile::tempdir().unwrap();
+    assert!(Reader::open(data.path()).await.unwrap().is_none());
+}
+
+/// A store that waits until it is told to go on.
+#[derive(Debug)]
+struct Stuck(Option<tokio::sync::oneshot::Receiver<()>>);
+
+impl Store for Stuck {
+    async fn load(&mut self) -> Result<Stored, StoreError> {
+        Ok(Stored::default())
+    }
+
+    async fn commit(&mut self, _: &[Change]) -> Result<(), StoreError> {
+        if let Some(wait) = self.0.take() {
+            wait.await.unwrap();
+        }
+        Ok(())
+    }
+
+    async fn close(self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_sheds_what_can_wait_first() {
+    let (go, wait) = tokio::sync::oneshot::channel();
+    let (writer, task) = Writer::spawn(Stuck(Some(wait)));
+    let mut commits = Vec::new();
+    while let Ok(commit) = writer.submit(Vec::new(), Urgency::Deferrable) {
+        commits.push(commit);
+    }
+    let urgent = writer.submit(Vec::new(), Urgency::Urgent);
+    assert!(urgent.is_ok(), "places are kept for the urgent");
+    while writer.submit(Vec::new(), Urgency::Urgent).is_ok() {}
+    go.send(()).unwrap();
+    for commit in commits {
+        commit.durable().await.unwrap();
+    }
+    drop(writer);
+    task.await.unwrap();
+}
