@@ -235,6 +235,18 @@ impl Session {
     /// # Errors
     /// When it cannot be started, or does not end in time.
     pub fn run<S: AsRef<OsStr>>(&mut self, argv: &[S]) -> Result<Outcome, Error> {
+        self.run_with(argv, &[])
+    }
+
+    /// Runs one program as [`run`](Self::run) does, with more environment.
+    ///
+    /// # Errors
+    /// When it cannot be started, or does not end in time.
+    pub fn run_with<S: AsRef<OsStr>>(
+        &mut self,
+        argv: &[S],
+        more: &[(OsString, OsString)],
+    ) -> Result<Outcome, Error> {
         let bytes = |text: &OsStr| text.as_bytes().to_vec();
         let program = argv.first().map_or_else(String::new, |program| {
             program.as_ref().to_string_lossy().into_owned()
@@ -247,6 +259,7 @@ impl Session {
             env: self
                 .env
                 .iter()
+                .chain(more)
                 .map(|(name, value)| (bytes(name), bytes(value)))
                 .collect(),
         };
