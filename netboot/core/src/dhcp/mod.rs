@@ -16,6 +16,7 @@ pub use decide::{answer, decide};
 pub use decision::{Change, Decision, Note, Silence};
 pub use firmware::{Firmware, Form, OFFERS_PER_FORM, Profile};
 pub use leases::{Client, Lease, LeaseState, Leases, MalformedLease};
+pub use option::option_name;
 pub use reply::{About, Destination, Reply, ReplyKind, Value};
 pub use request::{Arrival, Kind, Malformed, Port, RelayInfo, Request};
 pub use tries::Tries;

@@ -46,3 +46,29 @@ pub(super) const RELAY_REMOTE: u8 = 2;
 pub(super) const RELAY_LINK: u8 = 5;
 /// Suboption of [`RELAY_INFO`]: the server identifier to answer with (RFC 5107).
 pub(super) const RELAY_SERVER_ID: u8 = 11;
+
+/// Names an option that we send, for people.
+#[must_use]
+pub fn option_name(code: u8) -> &'static str {
+    match code {
+        SUBNET_MASK => "subnet mask",
+        ROUTER => "router",
+        DNS => "name servers",
+        HOST_NAME => "host name",
+        DOMAIN_NAME => "domain",
+        BROADCAST => "broadcast",
+        VENDOR => "vendor options",
+        LEASE_TIME => "lease time",
+        SERVER_ID => "server",
+        MESSAGE => "message",
+        RENEWAL_TIME => "renewal time",
+        REBINDING_TIME => "rebinding time",
+        VENDOR_CLASS => "vendor class",
+        CLIENT_ID => "client id",
+        TFTP_SERVER => "tftp server",
+        BOOT_FILE => "boot file",
+        GUID => "guid",
+        IPXE => "ipxe options",
+        _ => "option",
+    }
+}

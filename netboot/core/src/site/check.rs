@@ -15,6 +15,9 @@ use super::{Appliance, ImageRef, Problem, ProblemKind, Role, Site, SourceFile, h
 /// Where metrics are served unless the site says otherwise: on the appliance itself.
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9667);
 
+/// Syntax errors that are told of one file: one missing quote makes dozens.
+const SYNTAX_ERRORS: usize = 3;
+
 /// What was read so far, of all files.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
@@ -23,6 +26,8 @@ pub(super) struct Draft {
     pub(super) networks: Vec<networks::Draft>,
     /// Some network could not be read, so that a host may well be in it.
     pub(super) unread_network: bool,
+    /// Some role could not be read, so that a host may well have it.
+    pub(super) unread_role: bool,
     pub(super) roles: BTreeMap<Arc<str>, Placed<Role>>,
     pub(super) hosts: Vec<hosts::Draft>,
     pub(super) ssh_keys: Vec<Arc<str>>,
@@ -34,7 +39,7 @@ pub(super) fn check(files: &[SourceFile]) -> Result<Site, Vec<Problem>> {
     let mut draft = Draft::default();
     for (index, file) in files.iter().enumerate() {
         let (table, errors) = DeTable::parse_recoverable(&file.text);
-        for error in &errors {
+        for error in errors.iter().take(SYNTAX_ERRORS) {
             let span = error.span().unwrap_or(0..0);
             let place = Place { file: index, span };
             problems.add(&place, ProblemKind::Syntax(error.message().to_owned()));
@@ -47,6 +52,9 @@ pub(super) fn check(files: &[SourceFile]) -> Result<Site, Vec<Problem>> {
             };
             let table = Table::new("a site file", place, table.get_ref());
             read(table, &mut draft, &mut problems);
+        } else {
+            draft.unread_network = true;
+            draft.unread_role = true;
         }
     }
     let nowhere = Place {
@@ -139,6 +147,7 @@ fn read_role(
     let label: Label = match name.value.parse() {
         Ok(label) => label,
         Err(error) => {
+            draft.unread_role = true;
             let key = "role".to_owned();
             let reason = format!("{error}");
             return problems.add(&name.place, ProblemKind::BadValue { key, reason });

@@ -98,7 +98,7 @@ pub(super) fn check(draft: &check::Draft, problems: &mut Problems<'_>) {
                 problems,
             );
         }
-        if !draft.roles.contains_key(&host.host.role) {
+        if !draft.unread_role && !draft.roles.contains_key(&host.host.role) {
             let text = format!("there is no role `{}`", host.host.role);
             problems.contradiction(&host.role, text);
         }

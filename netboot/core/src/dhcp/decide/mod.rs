@@ -14,8 +14,6 @@ mod address;
 mod boot;
 mod proxy;
 mod send;
-#[cfg(test)]
-mod tests;
 
 /// Decides about the bytes of one packet.
 #[must_use]

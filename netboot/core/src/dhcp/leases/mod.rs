@@ -13,8 +13,6 @@ use crate::site::{Network, Pool, Site};
 
 mod client;
 mod free;
-#[cfg(test)]
-mod tests;
 
 pub use client::{Client, Lease, LeaseState, MalformedLease};
 
