@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use image_manifest::layout::Layout;
 use lab::appliance::{Error, Place};
 use lab::namespace::Namespace;
-use lab::{network, poll};
+use lab::{network, poll, process};
 use tempfile::TempDir;
 
 use crate::shop;
@@ -74,6 +75,7 @@ impl Rig {
             store: shop::state().store(),
             log: folder.path().join("netboot.log"),
         };
+        Layout::create(&place.store).expect("a store");
         fs::create_dir_all(&place.site).expect("a site directory");
         fs::write(place.site.join("site.toml"), site).expect("a site file");
         let mut rig = Self {
@@ -216,8 +218,10 @@ impl Drop for Rig {
         if std::thread::panicking() {
             eprintln!("--- netboot said\n{}", self.log());
         }
-        self.client.remove();
-        self.rack.remove();
+        // Clients that put themselves into the background carry the mark too.
+        for process in process::marked(self.folder.path()) {
+            process.end();
+        }
     }
 }
 
@@ -233,11 +237,11 @@ pub fn run(command: &mut Command) -> Output {
         .expect("the program starts")
 }
 
-/// Checks that a command succeeded and returns what it printed.
+/// Checks that a command succeeded.
 ///
 /// # Panics
 /// When it did not; with what it said.
-pub fn succeed(output: &Output) -> String {
+pub fn check(output: &Output) {
     let said = String::from_utf8_lossy(&output.stderr);
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(
@@ -245,7 +249,16 @@ pub fn succeed(output: &Output) -> String {
         "{}\n{printed}\n{said}",
         output.status
     );
-    printed.into_owned()
+}
+
+/// Returns what a command printed, checking that it succeeded.
+///
+/// # Panics
+/// When it did not; with what it said.
+#[must_use]
+pub fn printed(output: &Output) -> String {
+    check(output);
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Writes an executable script.

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Output;
 
 use e2e::need;
-use e2e::rig::{self, Rig, SITE, run, succeed};
+use e2e::rig::{self, Rig, SITE, check, printed, run};
 use e2e::shop;
 use image_manifest::{Artifact, Digest, Role};
 use lab::appliance::Error;
@@ -67,7 +67,7 @@ fn loader() -> (Artifact, Vec<u8>) {
 }
 
 fn fetched(output: &Output, path: &std::path::Path) -> Digest {
-    succeed(output);
+    check(output);
     Digest::of(&fs::read(path).expect("the file arrived"))
 }
 
@@ -119,6 +119,14 @@ fn dhclient_gets_a_lease_and_gives_it_back() {
     let rig = Rig::new(SITE);
     let (leases, pid) = (rig.path("leases"), rig.path("pid"));
     let (leases, pid) = (leases.display().to_string(), pid.display().to_string());
+    // The system's own script would write /etc/resolv.conf, which is not in the namespace.
+    let configure = rig.path("dhclient.sh");
+    let take = r#"#!/bin/sh
+[ "$reason" = BOUND ] && ip address add "$new_ip_address/16" dev "$interface"
+exit 0
+"#;
+    rig::script(&configure, take);
+    let configure = configure.display().to_string();
     let common = [
         "-v",
         "-cf",
@@ -128,11 +136,11 @@ fn dhclient_gets_a_lease_and_gives_it_back() {
         "-pf",
         &pid,
         "-sf",
-        "/bin/true",
+        &configure,
     ];
     let ask = [&["dhclient", "-1"], &common[..], &[rig::CLIENT]].concat();
     let said = rig.run(&ask);
-    succeed(&said);
+    check(&said);
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains("DHCPACK of 10.77."), "{said}");
     assert!(
@@ -141,7 +149,10 @@ fn dhclient_gets_a_lease_and_gives_it_back() {
             .contains("fixed-address 10.77.")
     );
     let give = [&["dhclient", "-r"], &common[..], &[rig::CLIENT]].concat();
-    succeed(&rig.run(&give));
+    let gave = rig.run(&give);
+    check(&gave);
+    let said = String::from_utf8_lossy(&gave.stderr).into_owned();
+    assert!(said.contains("DHCPRELEASE of 10.77."), "{said}");
     rig.await_count(&["release"], 1.0);
 }
 
@@ -170,7 +181,7 @@ fn a_thousand_clients_of_perfdhcp_all_get_leases() {
         "10.77.0.1",
     ]);
     // perfdhcp ends with 3 when an exchange was not completed.
-    let said = succeed(&output);
+    let said = printed(&output);
     let drops: Vec<_> = said
         .lines()
         .filter(|line| line.starts_with("drops:"))

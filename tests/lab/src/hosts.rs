@@ -55,12 +55,10 @@ pub struct Stage {
     pub name: String,
     /// When it was reached, in milliseconds since the boot started.
     pub at_ms: u64,
-    /// How long it took, where that is known.
-    #[serde(default)]
-    pub elapsed_ms: Option<u64>,
-    /// Bytes that it moved, where it moved any.
-    #[serde(default)]
-    pub bytes: Option<u64>,
+    /// Milliseconds until the next stage began.
+    pub elapsed_ms: u64,
+    /// Bytes that it moved.
+    pub bytes: u64,
 }
 
 /// The appliance's verdict.

@@ -3,10 +3,9 @@
 //! It refuses to interpret: stages and verdicts are printed as the appliance names them.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use crate::firmware::Firmware;
-use crate::hosts::{Condition, HostView};
+use crate::hosts::{Condition, HostView, Stage};
 use crate::rack::Slot;
 
 /// Remembers what was told, so that each stage is told once.
@@ -28,20 +27,17 @@ impl Teller {
                 }
                 (*id, *stages, *condition) = (boot.id.clone(), 0, None);
             }
-            for stage in boot.stages.iter().skip(*stages) {
-                let mut line = format!(
-                    "{:<8} {:>7.1} s  {}",
-                    host.name,
-                    seconds(stage.at_ms),
-                    stage.name
+            for (index, stage) in boot.stages.iter().enumerate().skip(*stages) {
+                let before = index
+                    .checked_sub(1)
+                    .and_then(|index| boot.stages.get(index));
+                let at = seconds(stage.at_ms);
+                let done = before.map_or_else(String::new, done);
+                lines.push(
+                    format!("{:<8} {at:>7.1} s  {:<12}{done}", host.name, stage.name)
+                        .trim_end()
+                        .to_owned(),
                 );
-                if let Some(bytes) = stage.bytes {
-                    let _infallible = write!(line, ", {}", size(bytes));
-                }
-                if let Some(elapsed) = stage.elapsed_ms {
-                    let _infallible = write!(line, " in {elapsed} ms");
-                }
-                lines.push(line);
             }
             *stages = boot.stages.len();
             if *condition != Some(boot.verdict.state) && host.is_settled() {
@@ -51,6 +47,16 @@ impl Teller {
         }
         lines
     }
+}
+
+/// Says what a stage took, now that the next one began.
+fn done(stage: &Stage) -> String {
+    let moved = if stage.bytes == 0 {
+        String::new()
+    } else {
+        format!("{} in ", size(stage.bytes))
+    };
+    format!(" ({} took {moved}{} ms)", stage.name, stage.elapsed_ms)
 }
 
 /// Lays out the final table: one column a host, one row a stage.
@@ -136,10 +142,7 @@ fn stage_cell(view: Option<&HostView>, name: &str) -> String {
         .and_then(|boot| boot.stages.iter().find(|stage| stage.name == name));
     match stage {
         None => dash(),
-        Some(stage) => match stage.elapsed_ms {
-            Some(elapsed) => format!("{elapsed} (at {})", stage.at_ms),
-            None => format!("at {}", stage.at_ms),
-        },
+        Some(stage) => stage.elapsed_ms.to_string(),
     }
 }
 
@@ -193,7 +196,7 @@ mod tests {
 
     fn host(stages: usize, state: &str) -> HostView {
         let all = [
-            json!({"name": "dhcp", "at-ms": 5}),
+            json!({"name": "firmware", "at-ms": 5, "elapsed-ms": 1495, "bytes": 0}),
             json!({"name": "kernel", "at-ms": 1500, "elapsed-ms": 80, "bytes": 12_000_000}),
         ];
         serde_json::from_value(json!({
@@ -208,13 +211,13 @@ mod tests {
         let mut teller = Teller::default();
         assert_eq!(
             teller.news(&[host(1, "booting")]),
-            ["bios1        0.0 s  dhcp"]
+            ["bios1        0.0 s  firmware"]
         );
         assert_eq!(teller.news(&[host(1, "booting")]), [""; 0]);
         assert_eq!(
             teller.news(&[host(2, "healthy")]),
             [
-                "bios1        1.5 s  kernel, 12.0 MB in 80 ms",
+                "bios1        1.5 s  kernel       (firmware took 1495 ms)",
                 "bios1    all is well"
             ]
         );
@@ -229,7 +232,7 @@ mod tests {
             .map(|line| line.split_whitespace().collect::<Vec<_>>())
             .collect();
         assert_eq!(lines[0], ["host", "bios1", "uefi1", "http1"]);
-        assert_eq!(lines[4], ["kernel", "ms", "80", "(at", "1500)", "-", "-"]);
+        assert_eq!(lines[4], ["kernel", "ms", "80", "-", "-"]);
         assert_eq!(
             lines.last().unwrap(),
             &["verdict", "healthy", "silent", "silent"]
