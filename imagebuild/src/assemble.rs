@@ -1,1 +1,348 @@
-//! Assembles a locked image: plan, then artifacts in the store.
+//! Assembles a locked image: a plan, then its steps, then artifacts in the store.
+//!
+//! It refuses to fetch and to resolve: packages come in as files that were checked against the
+//! lock. It takes no time, no name and no number from the computer that it runs on: what it writes
+//! follows from the lock, the definition, this program and the stage1 that it carries.
+
+mod artifacts;
+mod extract;
+mod files;
+mod initrd;
+mod inputs;
+mod kernel;
+mod loaders;
+mod plan;
+mod root;
+mod units;
+mod users;
+mod workspace;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use image_manifest::layout::{self, Layout};
+use image_manifest::{Digest, Kernel, Manifest, Role};
+use image_sandbox::{DeviceKind, Ownership};
+use image_tree::{Device, Kind, Owner, ScanError, Tree, cpio, kernel as modules, squashfs};
+
+use crate::configure::{self, Settings};
+use crate::fetch::FetchedPackage;
+use crate::lock::{Locked, Use};
+use crate::{normalise, unpack};
+use artifacts::Artifacts;
+use kernel::InstalledKernel;
+pub use plan::{Plan, Step};
+use root::Root;
+use workspace::Workspace;
+
+/// How a plan is carried out; nothing of it shows in the image.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory below which the workspace is made; it needs room for the whole tree.
+    pub work: PathBuf,
+    /// The executable that is the sandbox's helper: this program.
+    pub helper: PathBuf,
+    /// How many threads compress.
+    pub threads: usize,
+}
+
+/// An image in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// Digest that the image is asked for by.
+    pub digest: Digest,
+    /// The list of its artifacts.
+    pub manifest: Manifest,
+}
+
+/// Why an image could not be assembled.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file that the definition brings could not be read.
+    #[error("failed to read `{}`", path.display())]
+    Source {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The workspace could not be made.
+    #[error("failed to make a workspace in `{}`", path.display())]
+    Workspace {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file in the workspace could not be read or written.
+    #[error("failed to write `{}` in the workspace", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file or link of the definition could not be put into the tree.
+    #[error("failed to put `/{path}` into the tree")]
+    Place {
+        /// Where it belongs.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Packages could not be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] unpack::Error),
+    /// Packages could not be configured.
+    #[error(transparent)]
+    Configure(#[from] configure::Error),
+    /// What differs from build to build could not be removed.
+    #[error(transparent)]
+    Normalise(#[from] normalise::Error),
+    /// A package could not be extracted.
+    #[error("failed to extract `{package}`")]
+    Extract {
+        /// The package's file.
+        package: PathBuf,
+        /// Why.
+        source: extract::Error,
+    },
+    /// The kernel's packages hold no kernel, or several.
+    #[error("{found} kernels in the packages of kernel `{package}`, where there should be one")]
+    Kernels {
+        /// The package that was asked for.
+        package: String,
+        /// How many there are.
+        found: usize,
+    },
+    /// Kernel modules could not be selected.
+    #[error("failed to select the modules of kernel {release}")]
+    Modules {
+        /// The kernel's release.
+        release: String,
+        /// Why.
+        source: modules::SelectError<modules::ModuleError>,
+    },
+    /// The module index could not be made.
+    #[error("`depmod {release}` ended with {status}; its last words:\n{output}")]
+    Depmod {
+        /// The kernel's release.
+        release: String,
+        /// How it ended.
+        status: String,
+        /// Its last lines.
+        output: String,
+    },
+    /// The image has a kernel but not the program that indexes its modules.
+    #[error("the image has a kernel and no `depmod`: install the package `kmod`")]
+    NoDepmod,
+    /// A loader is not in its packages.
+    #[error("no package has the file `{path}` of loader `{name}`")]
+    NoLoader {
+        /// The loader.
+        name: String,
+        /// The path that was asked for.
+        path: String,
+    },
+    /// Users could not be added.
+    #[error(transparent)]
+    Users(#[from] users::Error),
+    /// Units could not be enabled.
+    #[error(transparent)]
+    Units(#[from] units::Error),
+    /// The tree could not be read.
+    #[error("failed to read the finished tree")]
+    Scan(#[source] ScanError),
+    /// A path cannot be in the tree.
+    #[error("failed to make the tree")]
+    Tree(#[source] image_tree::PathError),
+    /// The root file system could not be written.
+    #[error("failed to write the root file system")]
+    Rootfs(#[source] squashfs::WriteError),
+    /// The initrd could not be written.
+    #[error("failed to write the initrd")]
+    Initrd(#[source] cpio::WriteError),
+    /// The store could not be written.
+    #[error("failed to put the image into the store")]
+    Store(#[source] layout::Error),
+}
+
+/// Carries out a plan: makes the image and puts it into the store, or changes nothing there.
+///
+/// # Errors
+/// When a step fails; the workspace is removed and the store has at most files that no image names.
+pub fn execute(
+    plan: &Plan,
+    locked: &Locked,
+    packages: &[FetchedPackage],
+    store: &Layout,
+    options: &Options,
+) -> Result<Built, Error> {
+    let workspace = Workspace::make(&options.work).map_err(|source| Error::Workspace {
+        path: options.work.clone(),
+        source,
+    })?;
+    let build = Build {
+        plan,
+        locked,
+        packages,
+        options,
+        work: workspace.path(),
+    };
+    let (artifacts, tree, kernel) = build.run()?;
+    tracing::info!(image = plan.name, digest = %tree.digest(), "storing");
+    let manifest = Manifest {
+        schema: Manifest::SCHEMA,
+        name: plan.name.clone(),
+        architecture: plan.architecture.clone(),
+        distribution: plan.distribution.clone(),
+        tree: tree.digest(),
+        lock: plan.lock,
+        inputs: plan.inputs,
+        source_date: plan.source_date,
+        builder: plan.builder.clone(),
+        kernel,
+        artifacts: artifacts.store(store)?,
+    };
+    let digest = store.publish(&manifest).map_err(Error::Store)?;
+    Ok(Built { digest, manifest })
+}
+
+/// One build on its way.
+struct Build<'a> {
+    plan: &'a Plan,
+    locked: &'a Locked,
+    packages: &'a [FetchedPackage],
+    options: &'a Options,
+    work: &'a Path,
+}
+
+impl Build<'_> {
+    fn run(&self) -> Result<(Artifacts, Tree, Option<Kernel>), Error> {
+        let definition = self.locked.definition();
+        let root_path = self.work.join("root");
+        let mut artifacts = Artifacts::default();
+        let mut owners = self.install(&root_path)?;
+        let mut root = Root::new(&root_path, &mut owners);
+        let kernel = definition.kernel.as_ref();
+        let kernel = kernel.map(|kernel| kernel::install(self, kernel, &mut root));
+        let kernel = kernel.transpose()?;
+        if let Some(loaders) = &definition.loaders {
+            loaders::install(self, loaders, &mut root, &mut artifacts)?;
+        }
+        files::apply(definition, self.plan.source_date, &mut root)?;
+        tracing::info!(step = "scan", "reading the tree");
+        let tree = Tree::scan(&root_path, |device, inode| recorded(&owners, device, inode));
+        let tree = tree.map_err(Error::Scan)?;
+        artifacts.add(Role::Listing, "listing.txt", tree.listing());
+        if self.plan.roles.contains(&Role::Rootfs) {
+            let path = self.write_rootfs(&tree)?;
+            artifacts.add_file(Role::Rootfs, "rootfs.squashfs", path);
+        }
+        let Some(kernel) = kernel else {
+            return Ok((artifacts, tree, None));
+        };
+        let initrd = self.write_initrd(&tree, &kernel)?;
+        artifacts.add_file(Role::Initrd, "initrd", initrd);
+        artifacts.add_file(Role::Kernel, "vmlinuz", kernel.image.clone());
+        let described = Kernel {
+            release: kernel.release,
+            command_line: kernel.command_line,
+        };
+        Ok((artifacts, tree, Some(described)))
+    }
+
+    /// Unpacks and configures the packages that are installed, if there are any.
+    fn install(&self, root: &Path) -> Result<Ownership, Error> {
+        let files: Vec<PathBuf> = self.of(Use::Install).map(Path::to_owned).collect();
+        let Some(packages) = &self.locked.definition().packages else {
+            fs::create_dir_all(root).map_err(|source| Error::Write {
+                path: root.to_owned(),
+                source,
+            })?;
+            return Ok(Ownership::new());
+        };
+        tracing::info!(step = "unpack", packages = files.len(), "unpacking");
+        let excludes = unpack::Excludes::new(&packages.remove_paths);
+        let unpacked = unpack::unpack(&files, root, &excludes)?;
+        tracing::info!(step = "configure", "running maintainer scripts");
+        let mut owners = configure::configure(unpacked, &self.settings())?;
+        tracing::info!(step = "normalise", "normalising");
+        normalise::normalise(root, &mut owners)?;
+        Ok(owners)
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            helper: self.options.helper.clone(),
+            source_date: self.plan.source_date,
+        }
+    }
+
+    /// The files of the packages with one use.
+    fn of(&self, usage: Use) -> impl Iterator<Item = &Path> {
+        let packages = self.packages.iter();
+        let used = packages.filter(move |package| package.entry.usage == usage);
+        used.map(|package| package.path.as_path())
+    }
+
+    /// The build's only clock, as images hold it.
+    fn time(&self) -> u32 {
+        u32::try_from(self.plan.source_date.max(0)).unwrap_or(u32::MAX)
+    }
+
+    fn write_rootfs(&self, tree: &Tree) -> Result<PathBuf, Error> {
+        tracing::info!(step = "rootfs", paths = tree.len(), "writing the root file system");
+        let path = self.work.join("rootfs.squashfs");
+        let mut out = create(&path)?;
+        let options = squashfs::Options {
+            level: plan::ROOTFS_LEVEL,
+            time: self.time(),
+            threads: self.options.threads,
+        };
+        squashfs::write(tree, options, &mut out).map_err(Error::Rootfs)?;
+        Ok(path)
+    }
+
+    fn write_initrd(&self, tree: &Tree, kernel: &InstalledKernel) -> Result<PathBuf, Error> {
+        tracing::info!(step = "initrd", "writing the initrd");
+        let rootfs = self.work.join("rootfs.squashfs");
+        let image = initrd::describe(&self.plan.name, tree.digest(), &rootfs)?;
+        let content = initrd::tree(&image, kernel, &self.work.join("initrd-modules"))?;
+        let path = self.work.join("initrd");
+        initrd::write(&content, self.time(), &path)?;
+        Ok(path)
+    }
+}
+
+fn create(path: &Path) -> Result<fs::File, Error> {
+    let mut options = fs::OpenOptions::new();
+    let created = options.read(true).write(true).create_new(true).open(path);
+    created.map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// What the table of owners says, in the words of the tree.
+fn recorded(owners: &Ownership, device: u64, inode: u64) -> Option<Owner> {
+    let owner = owners.of(device, inode)?;
+    let stands_for = owner.device.map(|device| {
+        let numbers = Device {
+            major: device.major,
+            minor: device.minor,
+        };
+        match device.kind {
+            DeviceKind::Character => Kind::Character(numbers),
+            DeviceKind::Block => Kind::Block(numbers),
+        }
+    });
+    let xattrs = owner.xattrs.iter();
+    Some(Owner {
+        uid: owner.uid,
+        gid: owner.gid,
+        stands_for,
+        xattrs: xattrs.map(|(name, value)| (name.clone().into_bytes(), value.clone())).collect(),
+    })
+}

@@ -145,6 +145,12 @@ impl Modules {
         modules.map(|(name, (path, info))| (name.as_str(), path.as_str(), info))
     }
 
+    /// Finds a module by name: its path, and what it says about itself.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&(String, Modinfo)> {
+        self.modules.get(name)
+    }
+
     /// Lists firmware that the modules may ask for, as patterns below `lib/firmware`.
     #[must_use]
     pub fn firmware(&self) -> BTreeSet<&str> {
@@ -273,7 +279,8 @@ mod tests {
                 .map(|(name, ..)| name.to_owned())
                 .collect::<Vec<_>>()
         };
-        let cases: [(&str, &[&str], &[&str], &[&str]); 5] = [
+        type Names<'a> = &'a [&'a str];
+        let cases: [(&str, Names<'_>, Names<'_>, Names<'_>); 5] = [
             (
                 "closed",
                 &["virtio-net"],

@@ -142,9 +142,9 @@ fn special(head: &Head, basic: u16, words: &[u32]) -> Vec<u8> {
     record.0
 }
 
-/// One name in a directory.
+/// One child of a directory.
 #[derive(Clone, Debug)]
-pub(super) struct Name<'a> {
+pub(super) struct Child<'a> {
     pub(super) name: &'a [u8],
     pub(super) basic_type: u16,
     pub(super) number: u32,
@@ -155,11 +155,11 @@ pub(super) struct Name<'a> {
 const RUN_LIMIT: usize = 256;
 
 /// Writes the listing of a directory whose names are sorted.
-pub(super) fn listing(names: &[Name<'_>]) -> Vec<u8> {
+pub(super) fn listing(names: &[Child<'_>]) -> Vec<u8> {
     let mut record = Record(Vec::new());
     let mut rest = names;
     while let Some(first) = rest.first() {
-        let fits = |name: &&Name<'_>| {
+        let fits = |name: &&Child<'_>| {
             let away = i64::from(name.number) - i64::from(first.number);
             name.inode.block == first.inode.block && i16::try_from(away).is_ok()
         };

@@ -222,8 +222,8 @@ fn read_ids<R: Read + Seek>(image: &mut Image<R>) -> Result<Vec<u32>, ReadError>
         .collect())
 }
 
-/// One name in a directory.
-struct Name {
+/// One child of a directory.
+struct Child {
     name: Vec<u8>,
     basic_type: u16,
     /// Where its inode stands.
@@ -234,7 +234,7 @@ fn read_names<R: Read + Seek>(
     image: &mut Image<R>,
     body: inode::DirectoryBody,
     entries_left: &mut u64,
-) -> Result<Vec<Name>, ReadError> {
+) -> Result<Vec<Child>, ReadError> {
     let table = image.superblock.directory_table;
     let mut cursor = Cursor::new(table, body.listing)?;
     // The size counts `.` and `..` as three bytes that are nowhere written.
@@ -262,7 +262,7 @@ fn read_names<R: Read + Seek>(
             *entries_left = entries_left
                 .checked_sub(1)
                 .ok_or(ReadError::Limit("paths"))?;
-            names.push(Name {
+            names.push(Child {
                 name,
                 basic_type,
                 inode: u64::from(block) << 16 | u64::from(offset),

@@ -8,7 +8,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::thread;
 
 use super::data::{Data, Fragment, Place, Queue};
-use super::inode::{self, DirectoryBody, Head, Name};
+use super::inode::{self, Child, DirectoryBody, Head};
 use super::metadata::{Position, Table, stored_block};
 use super::superblock::{self, Superblock};
 use super::xattr::Sets;
@@ -414,7 +414,7 @@ impl InodeWriter<'_> {
         let node = &self.plan.nodes[at];
         let names = node.children.iter().filter_map(|child| {
             let child = &self.plan.nodes[*child];
-            Some(Name {
+            Some(Child {
                 name: tree::name(child.path),
                 basic_type: inode::basic_type(&self.plan.nodes[child.inode].entry.kind),
                 number: self.plan.nodes[child.inode].number,

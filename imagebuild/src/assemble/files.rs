@@ -1,0 +1,49 @@
+//! What a definition brings itself: users, files and units.
+//!
+//! It refuses owners that the image does not know.
+
+use std::fs::File;
+use std::io::Read;
+
+use super::root::Root;
+use super::{Error, units, users};
+use crate::definition::{Content, Definition};
+
+/// Puts users, files and units into the tree, in this order: files may belong to the users and be
+/// units.
+pub(super) fn apply(
+    definition: &Definition,
+    source_date: i64,
+    root: &mut Root<'_>,
+) -> Result<(), Error> {
+    for user in &definition.users {
+        users::add(root, user, source_date)?;
+    }
+    for file in &definition.files {
+        let owner = (
+            users::user_number(root, &file.user)?,
+            users::group_number(root, &file.group)?,
+        );
+        let place = |source| Error::Place {
+            path: file.path.clone(),
+            source,
+        };
+        let mut content: Box<dyn Read + '_> = match &file.content {
+            Content::Source(path) => {
+                Box::new(File::open(path).map_err(|source| Error::Source {
+                    path: path.clone(),
+                    source,
+                })?)
+            }
+            Content::Text(text) => Box::new(text.as_bytes()),
+            Content::Target(target) => {
+                root.link(&file.path, target, owner).map_err(place)?;
+                continue;
+            }
+        };
+        let written = root.write(&file.path, &mut content, file.mode, owner);
+        written.map_err(place)?;
+    }
+    units::apply(root, &definition.units)?;
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! The digest of all that a build is made from.
+//!
+//! It refuses to know where the definition stands: two copies of it have one digest.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+use image_manifest::{Digest, Hasher};
+
+use super::{Error, plan};
+use crate::definition::{self, Content, Definition, Kernel, Loaders, Packages, Units, User};
+use crate::stage1;
+
+/// Words and lists that end in a digest; each is preceded by its length, so that no two different
+/// sequences are the same bytes.
+struct Words(Hasher);
+
+impl Words {
+    fn word(&mut self, word: impl AsRef<[u8]>) {
+        let word = word.as_ref();
+        self.0.update(&(word.len() as u64).to_be_bytes());
+        self.0.update(word);
+    }
+
+    fn list<W: AsRef<[u8]>>(&mut self, words: impl ExactSizeIterator<Item = W>) {
+        self.word(words.len().to_string());
+        words.for_each(|word| self.word(word));
+    }
+}
+
+/// Digests the definition, the files that it brings, the lock and this program.
+pub(super) fn digest(
+    definition: &Definition,
+    lock: &Digest,
+    builder: &str,
+) -> Result<Digest, Error> {
+    // Taken apart so that a new part of a definition cannot be forgotten here.
+    let Definition {
+        directory: _,
+        name,
+        description: _,
+        architecture,
+        distribution,
+        packages,
+        files,
+        users,
+        units,
+        kernel,
+        loaders,
+    } = definition;
+    let mut words = Words(Hasher::new());
+    let levels = format!("{} {}", plan::ROOTFS_LEVEL, plan::INITRD_LEVEL);
+    let lock = lock.to_string();
+    let fixed = [builder, &levels, &lock, name, architecture];
+    words.list(fixed.iter());
+    words.list([&distribution.name, &distribution.release].into_iter());
+    if let Some(Packages {
+        install: _,
+        remove_paths,
+    }) = packages
+    {
+        words.list(remove_paths.iter());
+    }
+    words.word("files");
+    for file in files {
+        add_file(&mut words, file)?;
+    }
+    words.word("users");
+    for user in users {
+        let User {
+            name,
+            uid,
+            home,
+            shell,
+            groups,
+        } = user;
+        words.list([name, &uid.to_string(), home, shell].into_iter());
+        words.list(groups.iter());
+    }
+    let Units {
+        enable,
+        disable,
+        mask,
+    } = units;
+    words.word("units");
+    for list in [enable, disable, mask] {
+        words.list(list.iter());
+    }
+    if let Some(kernel) = kernel {
+        let Kernel {
+            package,
+            command_line,
+            modules,
+            exclude_modules,
+            firmware,
+            initrd_modules,
+        } = kernel;
+        words.list(["kernel", package, command_line].into_iter());
+        for list in [modules, exclude_modules, firmware, initrd_modules] {
+            words.list(list.iter());
+        }
+        words.word(Digest::of(stage1::INIT).to_string());
+    }
+    if let Some(Loaders { packages, files }) = loaders {
+        words.list(packages.iter());
+        words.list(files.keys());
+        words.list(files.values());
+    }
+    Ok(words.0.finish())
+}
+
+fn add_file(words: &mut Words, file: &definition::File) -> Result<(), Error> {
+    let definition::File {
+        path,
+        content,
+        mode,
+        user,
+        group,
+    } = file;
+    words.list([path, &format!("{mode:o}"), user, group].into_iter());
+    match content {
+        Content::Source(source) => {
+            let read = |error| Error::Source {
+                path: source.clone(),
+                source: error,
+            };
+            let mut hasher = Hasher::new();
+            let mut file = File::open(source).map_err(read)?;
+            io::copy(&mut file, &mut hasher).map_err(read)?;
+            hasher.flush().map_err(read)?;
+            words.list(["bytes", &hasher.finish().to_string()].into_iter());
+        }
+        Content::Text(text) => {
+            words.list(["bytes", &Digest::of(text.as_bytes()).to_string()].into_iter());
+        }
+        Content::Target(target) => words.list(["link", target].into_iter()),
+    }
+    Ok(())
+}

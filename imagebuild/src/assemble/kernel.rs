@@ -1,0 +1,285 @@
+//! The kernel of an image: extracted from its packages, with the modules and the firmware that the
+//! definition keeps.
+//!
+//! It refuses to install the packages: their scripts make an initramfs and boot entries.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use image_tree::kernel::{
+    FirmwareFile, Modinfo, ModuleError, Modules, Patterns, keep_firmware, module_name, select,
+    unpack_module,
+};
+
+use super::extract::{Extracted, Taken, extract};
+use super::root::Root;
+use super::{Build, Error};
+use crate::configure;
+use crate::definition::Kernel;
+use crate::lock::Use;
+
+/// Where modules and firmware stand in packages, before and after the merge of `/usr`.
+const MODULES: [&str; 2] = ["usr/lib/modules/", "lib/modules/"];
+const FIRMWARE: [&str; 2] = ["usr/lib/firmware/", "lib/firmware/"];
+const IMAGE: &str = "boot/vmlinuz-";
+/// What the kernel's package says about its modules and `depmod` reads.
+const LISTS: [&str; 3] = [
+    "modules.builtin",
+    "modules.builtin.modinfo",
+    "modules.order",
+];
+/// Lines of `depmod` that an error shows.
+const LINES: usize = 12;
+
+/// A kernel whose modules stand in the tree.
+#[derive(Debug)]
+pub(super) struct InstalledKernel {
+    pub(super) release: String,
+    pub(super) command_line: String,
+    /// The kernel itself.
+    pub(super) image: PathBuf,
+    /// The modules of the initrd.
+    pub(super) initrd_modules: Modules,
+    /// Where the modules stand, with the paths that [`Modules`] has.
+    pub(super) directory: PathBuf,
+}
+
+/// Takes the kernel out of its packages and puts what is kept into the tree.
+pub(super) fn install(
+    build: &Build<'_>,
+    kernel: &Kernel,
+    root: &mut Root<'_>,
+) -> Result<InstalledKernel, Error> {
+    tracing::info!(
+        step = "kernel",
+        package = kernel.package,
+        "taking the kernel"
+    );
+    let mut extracted = Extracted::new();
+    for package in build.of(Use::Kernel) {
+        let wanted = |path: &str| path.starts_with(IMAGE) || below(&MODULES, path).is_some();
+        extracted.extend(extract(package, &build.work.join("kernel"), wanted)?);
+    }
+    let (release, image) = find_image(kernel, &extracted)?;
+    let mut files: Vec<(String, PathBuf)> = extracted
+        .iter()
+        .filter_map(|(path, taken)| match taken {
+            Taken::File(file) => {
+                let path = below(&MODULES, path)?
+                    .strip_prefix(&release)?
+                    .strip_prefix('/')?;
+                Some((path.to_owned(), file.clone()))
+            }
+            Taken::Link(_) => None,
+        })
+        .collect();
+    files.sort();
+    let kept = select_modules(kernel, &release, &files)?;
+    let directory = format!("usr/lib/modules/{release}");
+    let lists = files
+        .iter()
+        .filter(|(path, _)| LISTS.contains(&path.as_str()));
+    let modules = files.iter().filter(|(path, _)| {
+        module_name(path).is_some_and(|name| kept.get(&name).is_some_and(|(at, _)| at == path))
+    });
+    for (path, file) in lists.chain(modules) {
+        place(root, &format!("{directory}/{path}"), file)?;
+    }
+    install_firmware(build, &kept, root)?;
+    run_depmod(build, &release, root)?;
+    let paths: Vec<String> = kept.iter().map(|(_, path, _)| path.to_owned()).collect();
+    let directory = root.path().join(&directory);
+    let patterns = Patterns {
+        keep: &kernel.initrd_modules,
+        exclude: &[],
+    };
+    let built_in = built_in(&files);
+    let initrd_modules = select(&paths, &built_in, patterns, |paths| {
+        // What the modules say is known already.
+        let known = paths.iter().map(|path| {
+            let name = module_name(path).unwrap_or_default();
+            let known = kept.get(&name).map(|(_, info)| info.clone());
+            Ok(known.unwrap_or_default())
+        });
+        known.collect()
+    });
+    let initrd_modules = initrd_modules.map_err(|source| Error::Modules {
+        release: release.clone(),
+        source,
+    })?;
+    tracing::info!(
+        step = "kernel",
+        modules = paths.len(),
+        initrd = initrd_modules.iter().count(),
+        "selected modules"
+    );
+    Ok(InstalledKernel {
+        release,
+        command_line: kernel.command_line.clone(),
+        image,
+        initrd_modules,
+        directory,
+    })
+}
+
+/// Strips a prefix, in either spelling.
+fn below<'a>(prefixes: &[&str], path: &'a str) -> Option<&'a str> {
+    prefixes.iter().find_map(|prefix| path.strip_prefix(prefix))
+}
+
+/// Finds the one kernel, and its release in its name.
+fn find_image(kernel: &Kernel, extracted: &Extracted) -> Result<(String, PathBuf), Error> {
+    let images = extracted.iter().filter_map(|(path, taken)| match taken {
+        Taken::File(file) => Some((path.strip_prefix(IMAGE)?.to_owned(), file.clone())),
+        Taken::Link(_) => None,
+    });
+    let mut images: Vec<_> = images.collect();
+    match (images.pop(), images.len()) {
+        (Some(image), 0) => Ok(image),
+        (_, more) => Err(Error::Kernels {
+            package: kernel.package.clone(),
+            found: if more == 0 { 0 } else { more + 1 },
+        }),
+    }
+}
+
+fn built_in(files: &[(String, PathBuf)]) -> Vec<String> {
+    let list = files.iter().find(|(path, _)| path == "modules.builtin");
+    let text = list.and_then(|(_, file)| fs::read_to_string(file).ok());
+    let text = text.unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn select_modules(
+    kernel: &Kernel,
+    release: &str,
+    files: &[(String, PathBuf)],
+) -> Result<Modules, Error> {
+    let paths: Vec<String> = files
+        .iter()
+        .map(|(path, _)| path.clone())
+        .filter(|path| module_name(path).is_some())
+        .collect();
+    let file = |path: &str| {
+        let at = files.binary_search_by(|(known, _)| known.as_str().cmp(path));
+        at.map_or_else(|_| PathBuf::new(), |at| files[at].1.clone())
+    };
+    let patterns = Patterns {
+        keep: &kernel.modules,
+        exclude: &kernel.exclude_modules,
+    };
+    let selected = select(&paths, &built_in(files), patterns, |paths| {
+        read_all(paths, file)
+    });
+    selected.map_err(|source| Error::Modules {
+        release: release.to_owned(),
+        source,
+    })
+}
+
+/// Reads what modules say about themselves, on as many threads as there are processors.
+fn read_all(
+    paths: &[&str],
+    file: impl Fn(&str) -> PathBuf + Sync,
+) -> Vec<Result<Modinfo, ModuleError>> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = paths.len().div_ceil(threads).max(1);
+    let read = |path: &&str| {
+        let bytes = read_module(path, &file(path))?;
+        Modinfo::parse(path, &bytes)
+    };
+    thread::scope(|scope| {
+        let shares = paths.chunks(share);
+        let workers: Vec<_> = shares
+            .map(|share| scope.spawn(move || share.iter().map(read).collect::<Vec<_>>()))
+            .collect();
+        let joined = workers.into_iter().flat_map(|worker| match worker.join() {
+            Ok(read) => read,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        joined.collect()
+    })
+}
+
+/// Reads and unpacks a module.
+pub(super) fn read_module(path: &str, file: &Path) -> Result<Vec<u8>, ModuleError> {
+    let bytes = fs::read(file).map_err(|source| ModuleError::Unpack {
+        path: path.to_owned(),
+        source,
+    })?;
+    unpack_module(path, &bytes)
+}
+
+/// Moves an extracted file into the tree.
+fn place(root: &mut Root<'_>, path: &str, file: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Place {
+        path: path.to_owned(),
+        source,
+    };
+    let moved = || -> io::Result<()> {
+        if let Some((directory, _)) = path.rsplit_once('/') {
+            root.make_directory(directory)?;
+        }
+        let place = root.locate(path)?;
+        fs::set_permissions(file, fs::Permissions::from_mode(0o644))?;
+        fs::rename(file, place)
+    };
+    moved().map_err(failed)
+}
+
+/// Puts the firmware into the tree that the kept modules name.
+fn install_firmware(build: &Build<'_>, kept: &Modules, root: &mut Root<'_>) -> Result<(), Error> {
+    let mut extracted = Extracted::new();
+    for package in build.of(Use::Firmware) {
+        let wanted = |path: &str| below(&FIRMWARE, path).is_some();
+        let into = build.work.join("firmware");
+        let taken = extract(package, &into, wanted)?.into_iter();
+        extracted.extend(
+            taken.filter_map(|(path, taken)| Some((below(&FIRMWARE, &path)?.to_owned(), taken))),
+        );
+    }
+    let files: Vec<FirmwareFile> = extracted
+        .iter()
+        .map(|(path, taken)| FirmwareFile {
+            path: path.clone(),
+            target: match taken {
+                Taken::File(_) => None,
+                Taken::Link(target) => Some(target.clone()),
+            },
+        })
+        .collect();
+    for path in keep_firmware(&files, kept.firmware()) {
+        let full = format!("{}{path}", FIRMWARE[0]);
+        match &extracted[&path] {
+            Taken::File(file) => place(root, &full, file)?,
+            Taken::Link(target) => {
+                let linked = root.link(&full, target, (0, 0));
+                linked.map_err(|source| Error::Place { path: full, source })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the indexes that `modprobe` reads, by the image's own `depmod`.
+fn run_depmod(build: &Build<'_>, release: &str, root: &mut Root<'_>) -> Result<(), Error> {
+    let program = ["usr/sbin/depmod", "sbin/depmod"].into_iter().find(|path| {
+        let place = root.locate(path);
+        place.is_ok_and(|place| place.symlink_metadata().is_ok())
+    });
+    let program = format!("/{}", program.ok_or(Error::NoDepmod)?);
+    let path = root.path().to_owned();
+    let argv = [program.as_str(), release];
+    let outcome = configure::run_in(&path, root.owners(), &build.settings(), &argv)?;
+    if outcome.succeeded() {
+        return Ok(());
+    }
+    Err(Error::Depmod {
+        release: release.to_owned(),
+        status: outcome.status.to_string(),
+        output: outcome.last_lines(LINES),
+    })
+}

@@ -1,0 +1,176 @@
+//! The plan of a build: what is done, from what, and what comes out. A pure value.
+//!
+//! It refuses to look at anything but the locked definition and the files that it names.
+
+use image_manifest::{Digest, Role};
+use serde::Serialize;
+
+use super::{Error, inputs};
+use crate::lock::{Locked, Use};
+
+/// Level of zstd for root file systems: within 12 % of the best, for a twentieth of the time.
+pub(super) const ROOTFS_LEVEL: i32 = 3;
+/// Level of zstd for initrds: small, fetched by firmware at firmware's speed.
+pub(super) const INITRD_LEVEL: i32 = 19;
+
+/// What a build does; printed by `--dry-run`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Plan {
+    /// Name of the image.
+    pub name: String,
+    /// Debian's name of the architecture.
+    pub architecture: String,
+    /// Distribution and release.
+    pub distribution: String,
+    /// Digest of the lock.
+    pub lock: Digest,
+    /// Digest of all inputs: an image that was made from the same is not made again.
+    pub inputs: Digest,
+    /// The only clock of the build, in seconds since 1970.
+    pub source_date: i64,
+    /// Name and version of this program.
+    pub builder: String,
+    /// What is done, in order.
+    pub steps: Vec<Step>,
+    /// What comes out, beside the manifest.
+    pub roles: Vec<Role>,
+}
+
+/// One step of a build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum Step {
+    /// Packages are taken from the cache, or fetched into it.
+    Fetch {
+        /// How many.
+        packages: usize,
+        /// How large they are together.
+        bytes: u64,
+    },
+    /// Packages are unpacked and configured.
+    Install {
+        /// How many.
+        packages: usize,
+    },
+    /// A kernel and the modules and firmware that are kept are taken from their packages.
+    Kernel {
+        /// The package that was asked for.
+        package: String,
+        /// Packages of firmware.
+        firmware: usize,
+    },
+    /// Loaders are taken from their packages.
+    Loaders {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Files, users and units of the definition are put into the tree.
+    Apply {
+        /// How many files.
+        files: usize,
+        /// How many users.
+        users: usize,
+        /// How many units are enabled, disabled or masked.
+        units: usize,
+    },
+    /// Artifacts are written and stored.
+    Store {
+        /// What they are.
+        artifacts: Vec<Role>,
+    },
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fetch { packages, bytes } => {
+                write!(f, "fetch    {packages} packages, {:.1} MB", mega(*bytes))
+            }
+            Self::Install { packages } => write!(f, "install  {packages} packages"),
+            Self::Kernel { package, firmware } => {
+                write!(f, "kernel   {package}, firmware of {firmware} packages")
+            }
+            Self::Loaders { names } => write!(f, "loaders  {}", names.join(", ")),
+            Self::Apply {
+                files,
+                users,
+                units,
+            } => write!(f, "apply    {files} files, {users} users, {units} units"),
+            Self::Store { artifacts } => {
+                let names: Vec<_> = artifacts.iter().map(|role| format!("{role:?}")).collect();
+                write!(f, "store    {}", names.join(", ").to_lowercase())
+            }
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "one digit behind the point is shown"
+)]
+fn mega(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+impl Locked {
+    /// Plans the build of the image.
+    ///
+    /// # Errors
+    /// When a file that the definition names cannot be read.
+    pub fn plan(&self) -> Result<Plan, Error> {
+        let definition = self.definition();
+        let lock = self.as_lock();
+        let builder = concat!("imagebuild ", env!("CARGO_PKG_VERSION")).to_owned();
+        let count = |usage: Use| {
+            let used = lock
+                .packages
+                .iter()
+                .filter(|package| package.usage == usage);
+            used.count()
+        };
+        let mut steps = vec![Step::Fetch {
+            packages: lock.packages.len(),
+            bytes: lock.bytes(),
+        }];
+        if definition.packages.is_some() {
+            steps.push(Step::Install {
+                packages: count(Use::Install),
+            });
+        }
+        if let Some(kernel) = &definition.kernel {
+            steps.push(Step::Kernel {
+                package: kernel.package.clone(),
+                firmware: count(Use::Firmware),
+            });
+        }
+        if let Some(loaders) = &definition.loaders {
+            steps.push(Step::Loaders {
+                names: loaders.files.keys().cloned().collect(),
+            });
+        }
+        let units = &definition.units;
+        let apply = Step::Apply {
+            files: definition.files.len(),
+            users: definition.users.len(),
+            units: units.enable.len() + units.disable.len() + units.mask.len(),
+        };
+        steps.push(apply);
+        let roles = definition.roles();
+        steps.push(Step::Store {
+            artifacts: roles.clone(),
+        });
+        let distribution = &definition.distribution;
+        Ok(Plan {
+            name: definition.name.clone(),
+            architecture: definition.architecture.clone(),
+            distribution: format!("{}/{}", distribution.name, distribution.release),
+            lock: lock.digest(),
+            inputs: inputs::digest(definition, &lock.digest(), &builder)?,
+            source_date: lock.source_date,
+            builder,
+            steps,
+            roles,
+        })
+    }
+}

@@ -1,0 +1,230 @@
+//! Users and groups of an image: read by name, and added as `useradd` would add them.
+//!
+//! It refuses to change a user who is there, and gives no one a password.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+
+use image_sandbox::Owner;
+
+use super::root::Root;
+use crate::definition::User;
+
+const PASSWD: &str = "etc/passwd";
+const GROUP: &str = "etc/group";
+const SHADOW: &str = "etc/shadow";
+const GSHADOW: &str = "etc/gshadow";
+/// Seconds of a day, in which `etc/shadow` counts.
+const DAY: i64 = 86_400;
+
+/// Why a user could not be added or found.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of users could not be read or written.
+    #[error("failed to change `/{path}` of the image")]
+    File {
+        /// Which.
+        path: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The name or number is that of another user or group.
+    #[error("user `{name}` cannot be added: its name or number {uid} is taken in `/{path}`")]
+    Taken {
+        /// The user.
+        name: String,
+        /// Its number.
+        uid: u32,
+        /// Where it is taken.
+        path: &'static str,
+    },
+    /// There is no such user or group.
+    #[error("`{name}` is not in `/{path}` of the image")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// Where it was looked for.
+        path: &'static str,
+    },
+    /// The home directory could not be made.
+    #[error("failed to make the home directory `{path}`")]
+    Home {
+        /// The directory.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Finds the number of a user.
+pub(super) fn user_number(root: &Root<'_>, name: &str) -> Result<u32, Error> {
+    number(root, name, PASSWD)
+}
+
+/// Finds the number of a group.
+pub(super) fn group_number(root: &Root<'_>, name: &str) -> Result<u32, Error> {
+    number(root, name, GROUP)
+}
+
+fn number(root: &Root<'_>, name: &str, path: &'static str) -> Result<u32, Error> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    // A tree without packages has no users; root is root everywhere.
+    if name == "root" {
+        return Ok(0);
+    }
+    let text = read(root, path)?;
+    let number = find(&text, name).and_then(|fields| fields.get(2)?.parse().ok());
+    number.ok_or_else(|| Error::Unknown {
+        name: name.to_owned(),
+        path,
+    })
+}
+
+/// Adds a user with a group of its own name and number, and no password.
+pub(super) fn add(root: &mut Root<'_>, user: &User, source_date: i64) -> Result<(), Error> {
+    let User {
+        name,
+        uid,
+        home,
+        shell,
+        groups,
+    } = user;
+    for path in [PASSWD, GROUP] {
+        let text = read(root, path)?;
+        let same = |line: &str| {
+            let mut fields = line.split(':');
+            let number = fields.clone().nth(2).and_then(|number| number.parse().ok());
+            fields.next() == Some(name) || number == Some(*uid)
+        };
+        if text.lines().any(same) {
+            return Err(Error::Taken {
+                name: name.clone(),
+                uid: *uid,
+                path,
+            });
+        }
+    }
+    let day = source_date.div_euclid(DAY);
+    append(
+        root,
+        PASSWD,
+        &format!("{name}:x:{uid}:{uid}::{home}:{shell}"),
+    )?;
+    append(root, SHADOW, &format!("{name}:!:{day}:0:99999:7:::"))?;
+    append(root, GROUP, &format!("{name}:x:{uid}:"))?;
+    append(root, GSHADOW, &format!("{name}:!::"))?;
+    for group in groups {
+        group_number(root, group)?;
+        join(root, GROUP, group, name)?;
+        join(root, GSHADOW, group, name)?;
+    }
+    make_home(root, home, *uid).map_err(|source| Error::Home {
+        path: home.clone(),
+        source,
+    })
+}
+
+fn make_home(root: &mut Root<'_>, home: &str, uid: u32) -> io::Result<()> {
+    let path = home.trim_start_matches('/');
+    let place = root.locate(path)?;
+    if home == "/nonexistent" || place.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let place = root.make_directory(path)?;
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o700))?;
+    root.owners().record_path(&place, Owner::of(uid, uid))
+}
+
+/// Adds a member to a group, the last field of its line.
+fn join(root: &mut Root<'_>, path: &'static str, group: &str, name: &str) -> Result<(), Error> {
+    let text = read(root, path)?;
+    let joined = text.lines().map(|line| {
+        let Some((head, members)) = line.rsplit_once(':') else {
+            return line.to_owned();
+        };
+        let ours = head.split(':').next() == Some(group);
+        let member = members.split(',').any(|member| member == name);
+        match (ours && !member, members.is_empty()) {
+            (false, _) => line.to_owned(),
+            (true, true) => format!("{head}:{name}"),
+            (true, false) => format!("{head}:{members},{name}"),
+        }
+    });
+    let joined: String = joined.map(|line| line + "\n").collect();
+    rewrite(root, path, &joined)
+}
+
+fn append(root: &mut Root<'_>, path: &'static str, line: &str) -> Result<(), Error> {
+    let mut text = read(root, path)?;
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.push_str(line);
+    text.push('\n');
+    rewrite(root, path, &text)
+}
+
+fn find<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    let lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    lines.into_iter().find(|fields| fields[0] == name)
+}
+
+fn read(root: &Root<'_>, path: &'static str) -> Result<String, Error> {
+    root.read(path)
+        .map_err(|source| Error::File { path, source })
+}
+
+fn rewrite(root: &mut Root<'_>, path: &'static str, text: &str) -> Result<(), Error> {
+    let written = root.rewrite(path, text);
+    written.map_err(|source| Error::File { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use image_sandbox::Ownership;
+
+    use super::*;
+
+    #[test]
+    fn a_user_is_added_once_and_belongs_to_its_groups() {
+        let directory = tempfile::tempdir().unwrap();
+        let etc = directory.path().join("etc");
+        std::fs::create_dir(&etc).unwrap();
+        for (name, text) in [
+            ("passwd", "root:x:0:0:root:/root:/bin/bash\n"),
+            ("shadow", "root:*:19000:0:99999:7:::\n"),
+            ("group", "root:x:0:\nsudo:x:27:\nadm:x:4:syslog\n"),
+            ("gshadow", "root:*::\nsudo:*::\nadm:*::syslog"),
+        ] {
+            std::fs::write(etc.join(name), text).unwrap();
+        }
+        let mut owners = Ownership::new();
+        let mut root = Root::new(directory.path(), &mut owners);
+        let user = User {
+            name: "deploy".to_owned(),
+            uid: 1000,
+            home: "/home/deploy".to_owned(),
+            shell: "/bin/bash".to_owned(),
+            groups: vec!["sudo".to_owned(), "adm".to_owned()],
+        };
+        add(&mut root, &user, 1_700_000_000).unwrap();
+        let text = |name: &str| std::fs::read_to_string(etc.join(name)).unwrap();
+        assert!(text("passwd").ends_with("deploy:x:1000:1000::/home/deploy:/bin/bash\n"));
+        assert!(text("shadow").ends_with("deploy:!:19675:0:99999:7:::\n"));
+        let group = "root:x:0:\nsudo:x:27:deploy\nadm:x:4:syslog,deploy\ndeploy:x:1000:\n";
+        assert_eq!(text("group"), group);
+        assert!(text("gshadow").ends_with("adm:*::syslog,deploy\ndeploy:!::\n"));
+        assert!(directory.path().join("home/deploy").is_dir());
+        assert_eq!(root.owners().len(), 1);
+        let taken = add(&mut root, &user, 0).unwrap_err();
+        assert!(matches!(taken, Error::Taken { .. }), "{taken}");
+        assert_eq!(user_number(&root, "deploy").unwrap(), 1000);
+        assert_eq!(group_number(&root, "42").unwrap(), 42);
+        assert!(matches!(
+            user_number(&root, "ghost"),
+            Err(Error::Unknown { .. })
+        ));
+    }
+}
