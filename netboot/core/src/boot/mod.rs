@@ -5,6 +5,8 @@
 mod event;
 mod progress;
 mod stages;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 pub use event::{Answer, Asked, Event, File, Protocol, Transfer, What};

@@ -119,29 +119,28 @@ impl Progress {
     pub fn of(events: &[Event]) -> Option<Self> {
         let (first, rest) = events.split_first()?;
         let mut progress = Self::new(first);
-        rest.iter().for_each(|event| progress.note(event));
+        for event in rest {
+            progress.note(event);
+        }
         Some(progress)
     }
 }
 
 /// Firmware that is silent for longer was switched off meanwhile: EDK2 pauses for at most 32 s
 /// between two DISCOVERs, and a person at a boot menu for some more.
-const QUIET: Duration = Duration::from_secs(120);
+const QUIET: Duration = Duration::from_mins(2);
 
 /// Tells whether an event begins a new boot of its host, given the progress of its last one.
 #[must_use]
 pub fn begins(last: Option<&Progress>, event: &Event) -> bool {
-    let step = match (&event.what, Step::of(&event.what)) {
-        // Reports name their boot, and everything else follows a question.
-        (What::Report(_) | What::Restarted, _) | (_, None) => return false,
-        (
-            What::Dhcp {
-                asked: Asked::Decline | Asked::Release,
-                ..
-            },
-            _,
-        ) => return false,
-        (_, Some(step)) => step,
+    // Reports name their boot, and everything else follows a question.
+    let asks = match &event.what {
+        What::Dhcp { asked, .. } => !matches!(asked, Asked::Decline | Asked::Release),
+        What::Fetch { .. } => true,
+        What::Refused { .. } | What::Report(_) | What::Restarted => false,
+    };
+    let Some(step) = Step::of(&event.what).filter(|_| asks) else {
+        return false;
     };
     let Some(last) = last else {
         return true;

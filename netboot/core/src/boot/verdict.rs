@@ -83,7 +83,7 @@ pub fn verdict(events: &[Event], expected: &Expectation, now: Timestamp) -> Verd
         return silent("no packet of this host was seen".to_owned());
     };
     let quiet = now.since(progress.last);
-    if let Some(verdict) = reported(events, expected, quiet) {
+    if let Some(verdict) = reported(events, expected, now) {
         return verdict;
     }
     let told = Told::of(events);
@@ -102,12 +102,12 @@ pub fn verdict(events: &[Event], expected: &Expectation, now: Timestamp) -> Verd
 }
 
 /// What the host said about itself last, if it did.
-fn reported(events: &[Event], expected: &Expectation, quiet: Duration) -> Option<Verdict> {
-    let stages = events.iter().rev().filter_map(|event| match &event.what {
-        What::Report(report) => Some(&report.stage),
+fn reported(events: &[Event], expected: &Expectation, now: Timestamp) -> Option<Verdict> {
+    let (at, stage) = events.iter().rev().find_map(|event| match &event.what {
+        What::Report(report) => Some((event.at, &report.stage)),
         _ => None,
-    });
-    let (tree, ill) = match stages.into_iter().next()? {
+    })?;
+    let (tree, ill) = match stage {
         Stage::Failed { reason } => {
             return Some(Verdict {
                 state: State::Failed,
@@ -127,6 +127,8 @@ fn reported(events: &[Event], expected: &Expectation, quiet: Duration) -> Option
         | Stage::SwitchRoot
         | Stage::AgentStarted { .. } => return None,
     };
+    // Its address is renewed by another program, so only reports count.
+    let quiet = now.since(at);
     if quiet > expected.heartbeat * LOST_HEARTBEATS {
         let text = format!(
             "ran tree {}; no heartbeat for {}",

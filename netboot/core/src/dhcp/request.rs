@@ -184,9 +184,9 @@ impl Request {
     /// Returns the hardware address when it is an Ethernet one and names one interface.
     #[must_use]
     pub fn mac(&self) -> Option<Mac> {
-        let [a, b, c, d, e, f, ..] = self.chaddr;
+        let octets = *self.chaddr.first_chunk::<6>()?;
         let ethernet = self.htype == 1 && self.hlen == 6;
-        (ethernet && a & 1 == 0 && [a, b, c, d, e, f] != [0; 6]).then_some(Mac([a, b, c, d, e, f]))
+        (ethernet && octets[0] & 1 == 0 && octets != [0; 6]).then_some(Mac(octets))
     }
 
     /// Returns the bytes of the hardware address.

@@ -2,7 +2,7 @@
 //!
 //! It refuses to stop early: what can be read is checked, even when something else is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -208,10 +208,10 @@ fn build(draft: Draft, name: Arc<str>) -> Site {
         appliances: networks.iter().map(|network| network.appliance).collect(),
         networks,
         hosts: Vec::with_capacity(draft.hosts.len()),
-        by_name: Default::default(),
-        by_mac: Default::default(),
-        by_guid: Default::default(),
-        by_address: Default::default(),
+        by_name: HashMap::new(),
+        by_mac: HashMap::new(),
+        by_guid: HashMap::new(),
+        by_address: HashMap::new(),
         roles,
     };
     for host in draft.hosts {

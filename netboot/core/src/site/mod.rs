@@ -168,6 +168,7 @@ impl Site {
     }
 
     /// Returns all hosts, in the order of the files.
+    #[must_use]
     pub fn hosts(&self) -> impl ExactSizeIterator<Item = &Arc<Host>> {
         self.hosts.iter()
     }

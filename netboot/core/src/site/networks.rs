@@ -12,10 +12,10 @@ use super::word::{Domain, Label, Span};
 use super::{Mode, Network, Pool, Reach, Strangers, Subnet, check};
 
 /// How long an address is given unless the network says otherwise.
-const LEASE: Duration = Duration::from_secs(10 * 60);
+const LEASE: Duration = Duration::from_mins(10);
 /// Shorter leases end while a ROM still loads; longer ones never end in practice.
 const LEASES: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(60)..=Duration::from_secs(366 * 24 * 60 * 60);
+    Duration::from_mins(1)..=Duration::from_hours(366 * 24);
 /// Addresses of one pool: what a /12 has, in some 100 MB of leases.
 const LARGEST_POOL: u32 = 1 << 20;
 /// Name servers that fit a reply beside everything else; resolvers use three.
@@ -86,9 +86,10 @@ pub(super) fn read(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<
             name: name.value.0,
             subnet: subnet.value,
             appliance: appliance.value,
-            reach: match relayed.is_some_and(|relayed| relayed.value) {
-                true => Reach::Relayed,
-                false => Reach::Local,
+            reach: if relayed.is_some_and(|relayed| relayed.value) {
+                Reach::Relayed
+            } else {
+                Reach::Local
             },
             mode: mode.map_or(Mode::Authoritative, |mode| mode.value),
             pool: pool.as_ref().map(|pool| pool.value),

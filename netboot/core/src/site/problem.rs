@@ -44,7 +44,7 @@ impl Location {
             + 1;
         Self {
             path: Arc::clone(&file.path),
-            line: before.iter().filter(|&&byte| byte == b'\n').count() + 1,
+            line: before.split(|&byte| byte == b'\n').count(),
             column,
             span,
         }

@@ -85,23 +85,23 @@ pub(super) struct Table<'a> {
     /// What it is, for people: "[[host]] `web1`".
     pub(super) title: String,
     pub(super) place: Place,
-    table: &'a DeTable<'a>,
+    entries: &'a DeTable<'a>,
     known: Vec<&'static str>,
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn new(title: impl Into<String>, place: Place, table: &'a DeTable<'a>) -> Self {
+    pub(super) fn new(title: impl Into<String>, place: Place, entries: &'a DeTable<'a>) -> Self {
         Self {
             title: title.into(),
             place,
-            table,
+            entries,
             known: Vec::new(),
         }
     }
 
     fn get(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.known.push(key);
-        self.table.get(key)
+        self.entries.get(key)
     }
 
     fn at(&self, span: Range<usize>) -> Place {
@@ -183,7 +183,7 @@ impl<'a> Table<'a> {
             return Vec::new();
         };
         let mut values = Vec::with_capacity(array.len());
-        for item in array.iter() {
+        for item in array {
             let place = self.at(item.span());
             match item.get_ref().as_str() {
                 Some(text) => {
@@ -224,7 +224,7 @@ impl<'a> Table<'a> {
             return Vec::new();
         };
         let mut named = Vec::new();
-        for (name, found) in all.table {
+        for (name, found) in all.entries {
             let name = Placed {
                 place: self.at(name.span()),
                 value: name.get_ref().to_string(),
@@ -256,7 +256,7 @@ impl<'a> Table<'a> {
             return Vec::new();
         };
         let mut tables = Vec::with_capacity(array.len());
-        for item in array.iter() {
+        for item in array {
             let place = self.at(item.span());
             match item.get_ref().as_table() {
                 Some(table) => tables.push(Self::new(format!("[[{key}]]"), place, table)),
@@ -268,7 +268,7 @@ impl<'a> Table<'a> {
 
     /// Tells whether a key is given, readable or not.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.table.get(key).is_some()
+        self.entries.get(key).is_some()
     }
 
     /// Says that a key is missing, when its value is.
@@ -288,7 +288,7 @@ impl<'a> Table<'a> {
 
     /// Says which keys no one asked for.
     pub(super) fn finish(self, problems: &mut Problems<'_>) {
-        for key in self.table.keys() {
+        for key in self.entries.keys() {
             let name: &str = key.get_ref();
             if !self.known.contains(&name) {
                 let kind = ProblemKind::UnknownKey {

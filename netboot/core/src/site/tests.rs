@@ -52,7 +52,7 @@ fn a_good_site_answers_questions() {
     assert_eq!(&*network.name, "rack");
     assert_eq!(
         (network.mode, network.lease),
-        (Mode::Authoritative, Duration::from_secs(600))
+        (Mode::Authoritative, Duration::from_mins(10))
     );
     assert_eq!(site.network_of(Ipv4Addr::new(10, 78, 0, 11)), None);
     assert_eq!(site.url(network), "http://10.77.0.1:8080");
@@ -105,15 +105,20 @@ adress = "10.77.0.11"
     assert_eq!(problems, expected);
 }
 
+/// Adds a second file to the good site, and looks at what is told first.
+fn first_problem(name: &str, text: &str, expected: &str) {
+    let problems = check(&[GOOD, text]).unwrap_err();
+    assert!(problems[0].starts_with(expected), "{name}: {problems:#?}");
+}
+
 #[test]
-fn each_contradiction_is_a_problem() {
+fn each_contradiction_of_a_host_or_role_is_a_problem() {
     let host = |name: &str, mac: &str, address: &str| {
         format!(
             "[[host]]\nname = \"{name}\"\nmacs = [\"{mac}\"]\naddress = \"{address}\"\nrole = \"web\"\n"
         )
     };
     let mac = "52:54:00:77:00:02";
-    let network = |lines: &str| format!("[[network]]\nname = \"more\"\n{lines}");
     let cases = [
         ("syntax", "a = b".to_owned(), "2.toml:1:5: "),
         (
@@ -187,6 +192,16 @@ fn each_contradiction_is_a_problem() {
             "[appliance]\nhttp-port = 0".to_owned(),
             "2.toml:1:1: [appliance] is given twice",
         ),
+    ];
+    for (name, text, expected) in cases {
+        first_problem(name, &text, expected);
+    }
+}
+
+#[test]
+fn each_contradiction_of_a_network_is_a_problem() {
+    let network = |lines: &str| format!("[[network]]\nname = \"more\"\n{lines}");
+    let cases = [
         (
             "overlap",
             network("subnet = \"10.77.0.128/25\"\nappliance = \"10.77.0.129\""),
@@ -237,8 +252,7 @@ fn each_contradiction_is_a_problem() {
         ),
     ];
     for (name, text, expected) in cases {
-        let problems = check(&[GOOD, &text]).unwrap_err();
-        assert!(problems[0].starts_with(expected), "{name}: {problems:#?}");
+        first_problem(name, &text, expected);
     }
 }
 

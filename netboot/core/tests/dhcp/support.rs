@@ -258,3 +258,11 @@ impl Appliance {
         ack.yiaddr
     }
 }
+
+/// Returns why a packet got no answer.
+pub(crate) fn silence(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Ignore(silence) => silence.label(),
+        other => panic!("not silent: {other:?}"),
+    }
+}

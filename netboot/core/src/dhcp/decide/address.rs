@@ -16,10 +16,10 @@ use super::Question;
 const OFFER_HOLD: Duration = Duration::from_secs(30);
 
 /// How long a pool's address that was declined is given to no one.
-const DECLINED_POOL: Duration = Duration::from_secs(60 * 60);
+const DECLINED_POOL: Duration = Duration::from_hours(1);
 
 /// The same for a reserved address: its host has no other, so it may try again soon.
-const DECLINED_RESERVED: Duration = Duration::from_secs(60);
+const DECLINED_RESERVED: Duration = Duration::from_mins(1);
 
 /// What a REQUEST is for (RFC 2131 §4.3.2, table 4).
 #[derive(Clone, Copy, PartialEq, Eq)]

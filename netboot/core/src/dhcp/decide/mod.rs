@@ -118,10 +118,11 @@ fn network<'a>(request: &Request, site: &'a Site) -> Result<&'a Network, Silence
         let address = link.unwrap_or(request.giaddr);
         return find(address).ok_or(Silence::UnknownNetwork { address });
     }
-    if !request.ciaddr.is_unspecified() && !request.arrival.destination.is_broadcast() {
-        if let Some(network) = find(request.ciaddr) {
-            return Ok(network);
-        }
+    if !request.ciaddr.is_unspecified()
+        && !request.arrival.destination.is_broadcast()
+        && let Some(network) = find(request.ciaddr)
+    {
+        return Ok(network);
     }
     let address = request.arrival.local;
     find(address)

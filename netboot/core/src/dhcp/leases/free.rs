@@ -71,7 +71,8 @@ fn trim(words: &mut [u64], size: usize) {
 
 fn split(index: usize) -> (usize, u32) {
     // The remainder of 64 fits any integer.
-    (index / 64, (index % 64) as u32)
+    let bit = u32::try_from(index % 64).unwrap_or_default();
+    (index / 64, bit)
 }
 
 fn index(word: usize, bits: u64) -> Option<u32> {
