@@ -110,6 +110,8 @@ pub enum Event {
         file: String,
         /// Whether a block was ever sent.
         began: bool,
+        /// Size of the file in bytes.
+        size: u64,
         /// Bytes of the file that were acknowledged.
         bytes: u64,
         /// Blocks that were sent more than once.
@@ -412,6 +414,7 @@ impl<F: Clone> Engine<F> {
             peer,
             file: session.name,
             began: session.began,
+            size: session.size,
             bytes: session.transfer.delivered(),
             resent_blocks: session.transfer.resent_blocks(),
             elapsed: now.saturating_sub(session.started),
