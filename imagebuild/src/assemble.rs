@@ -168,6 +168,30 @@ pub enum Error {
     Store(#[source] layout::Error),
 }
 
+impl Error {
+    /// Whether the definition asks for something that is not there, so that a retry gives the same.
+    #[must_use]
+    pub fn is_of_the_definition(&self) -> bool {
+        matches!(
+            self,
+            Self::Source { .. }
+                | Self::Kernels { .. }
+                | Self::Modules {
+                    source: modules::SelectError::Unmatched { .. },
+                    ..
+                }
+                | Self::NoDepmod
+                | Self::NoLoader { .. }
+                | Self::Users(users::Error::Taken { .. } | users::Error::Unknown { .. })
+                | Self::Units(
+                    units::Error::Unknown { .. }
+                        | units::Error::Static { .. }
+                        | units::Error::Template { .. }
+                )
+        )
+    }
+}
+
 /// Carries out a plan: makes the image and puts it into the store, or changes nothing there.
 ///
 /// # Errors
@@ -293,7 +317,11 @@ impl Build<'_> {
     }
 
     fn write_rootfs(&self, tree: &Tree) -> Result<PathBuf, Error> {
-        tracing::info!(step = "rootfs", paths = tree.len(), "writing the root file system");
+        tracing::info!(
+            step = "rootfs",
+            paths = tree.len(),
+            "writing the root file system"
+        );
         let path = self.work.join("rootfs.squashfs");
         let mut out = create(&path)?;
         let options = squashfs::Options {
@@ -343,6 +371,8 @@ fn recorded(owners: &Ownership, device: u64, inode: u64) -> Option<Owner> {
         uid: owner.uid,
         gid: owner.gid,
         stands_for,
-        xattrs: xattrs.map(|(name, value)| (name.clone().into_bytes(), value.clone())).collect(),
+        xattrs: xattrs
+            .map(|(name, value)| (name.clone().into_bytes(), value.clone()))
+            .collect(),
     })
 }

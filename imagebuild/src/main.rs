@@ -1,3 +1,16 @@
-//! Builds immutable OS images from pinned packages.
+//! The program `imagebuild`: locks, builds and verifies images.
+//!
+//! It refuses to decide anything: the library does, this reads arguments and prints.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The sandbox's helper is this program too; it must come before any thread.
+    let first = std::env::args_os().nth(1);
+    if first.is_some_and(|argument| argument == image_sandbox::HELPER_ARGUMENT) {
+        return image_sandbox::child_main();
+    }
+    cli::run()
+}

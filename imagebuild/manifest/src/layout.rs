@@ -287,6 +287,13 @@ impl Layout {
         Ok(digest)
     }
 
+    /// Whether all artifacts of a manifest are in the store, by name and size.
+    #[must_use]
+    pub fn holds(&self, manifest: &Manifest) -> bool {
+        let mut artifacts = manifest.artifacts.iter();
+        artifacts.all(|artifact| self.check_size(artifact).is_ok())
+    }
+
     /// Reads an artifact in full and compares size and digest with what its manifest promises.
     ///
     /// # Errors

@@ -1,0 +1,175 @@
+//! `imagebuild build`: a definition and its lock become an image in a store.
+//!
+//! It refuses to lock: what is not in the lock is not built.
+
+use std::env;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Instant;
+
+use clap::Args;
+use image_manifest::layout::{self, Layout};
+use image_manifest::{Artifact, Digest};
+use imagebuild::assemble::{self, Built, Options, Plan};
+use imagebuild::definition;
+use imagebuild::fetch::{self, Fetched, Network, Sources};
+use imagebuild::lock::{Lock, Locked};
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::{SourceArgs, print, print_json};
+
+#[derive(Debug, Args)]
+pub(super) struct BuildArgs {
+    /// Directory of the definition.
+    #[arg(value_name = "DIR")]
+    definition: PathBuf,
+    /// The lock [default: `image.lock` beside the definition].
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+    /// The store that takes the image; it is made when it is absent.
+    #[arg(long, value_name = "DIR")]
+    store: PathBuf,
+    #[command(flatten)]
+    sources: SourceArgs,
+    /// Use no network: every package must be in the cache or the store.
+    #[arg(long)]
+    offline: bool,
+    /// Directory for the workspace, which takes the whole tree [default: in the cache].
+    #[arg(long, value_name = "DIR")]
+    work: Option<PathBuf>,
+    /// Build even when the store has an image of the same inputs.
+    #[arg(long)]
+    rebuild: bool,
+    /// Print the plan and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Outcome<'a> {
+    name: &'a str,
+    manifest: Digest,
+    tree: Digest,
+    /// Whether the store had it already.
+    cached: bool,
+    downloaded_packages: usize,
+    downloaded_bytes: u64,
+    artifacts: &'a [Artifact],
+    elapsed_ms: u128,
+}
+
+pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
+    let started = Instant::now();
+    let definition = definition::load(&args.definition).map_err(Failure::Problems)?;
+    let path = args.lock.clone().unwrap_or_else(|| definition.lock_path());
+    let lock = Lock::load(&path).map_err(Failure::Lock)?;
+    let locked = definition.lock(lock).map_err(Failure::Stale)?;
+    let plan = locked.plan().map_err(Failure::Assemble)?;
+    if args.dry_run {
+        return print_plan(&plan, args.json);
+    }
+    let store = Layout::create(&args.store).map_err(Failure::Store)?;
+    let known = if args.rebuild {
+        None
+    } else {
+        find(&store, &plan)
+    };
+    let cached = known.is_some();
+    let (built, fetched) = match known {
+        Some(built) => (built, Fetched::default()),
+        None => build(args, &locked, &plan, &store)?,
+    };
+    let outcome = Outcome {
+        name: &built.manifest.name,
+        manifest: built.digest,
+        tree: built.manifest.tree,
+        cached,
+        downloaded_packages: fetched.downloaded_packages,
+        downloaded_bytes: fetched.downloaded_bytes,
+        artifacts: &built.manifest.artifacts,
+        elapsed_ms: started.elapsed().as_millis(),
+    };
+    if args.json {
+        print_json(&outcome)
+    } else {
+        print_outcome(&outcome)
+    }
+}
+
+/// Finds the image in the store, if it was made from the same inputs and is whole.
+fn find(store: &Layout, plan: &Plan) -> Option<Built> {
+    match store.resolve(&plan.name) {
+        Ok(found) if found.manifest.inputs == plan.inputs && store.holds(&found.manifest) => {
+            tracing::info!(image = plan.name, "the store has it");
+            Some(Built {
+                digest: found.digest,
+                manifest: found.manifest,
+            })
+        }
+        Ok(_) | Err(layout::Error::NoImage { .. }) => None,
+        Err(error) => {
+            tracing::warn!(image = plan.name, %error, "the store's image is damaged");
+            None
+        }
+    }
+}
+
+fn build(
+    args: &BuildArgs,
+    locked: &Locked,
+    plan: &Plan,
+    store: &Layout,
+) -> Result<(Built, Fetched), Failure> {
+    let cache = args.sources.cache()?;
+    let default = cache.root().join("work");
+    let options = Options {
+        work: args.work.clone().unwrap_or(default),
+        helper: env::current_exe().map_err(Failure::Start)?,
+        threads: thread::available_parallelism().map_or(1, usize::from),
+    };
+    let sources = Sources {
+        cache,
+        files: Some(store.root().join("blobs/sha256")),
+        mirrors: args.sources.mirrors()?,
+        network: match args.offline {
+            true => Network::Offline,
+            false => Network::Online,
+        },
+    };
+    let runtime = tokio::runtime::Runtime::new().map_err(Failure::Start)?;
+    let fetched = runtime
+        .block_on(fetch::fetch(locked, &sources))
+        .map_err(Failure::Fetch)?;
+    drop(runtime);
+    let built = assemble::execute(plan, locked, &fetched.packages, store, &options);
+    Ok((built.map_err(Failure::Assemble)?, fetched))
+}
+
+fn print_plan(plan: &Plan, json: bool) -> Result<(), Failure> {
+    if json {
+        return print_json(plan);
+    }
+    print(&format!("image    {} ({})", plan.name, plan.architecture))?;
+    print(&format!("inputs   {}", plan.inputs))?;
+    plan.steps
+        .iter()
+        .try_for_each(|step| print(&step.to_string()))
+}
+
+fn print_outcome(outcome: &Outcome<'_>) -> Result<(), Failure> {
+    print(&format!("{}@{}", outcome.name, outcome.manifest))?;
+    print(&format!("tree     {}", outcome.tree))?;
+    for artifact in outcome.artifacts {
+        let Artifact {
+            name, size, digest, ..
+        } = artifact;
+        print(&format!("{name:<16} {size:>11} {digest}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Why a verb failed, and the exit code that says so.
+//!
+//! It refuses to be one for all: what a person can do about it depends on which it is.
+
+use std::error::Error;
+use std::io;
+use std::process::ExitCode;
+
+use image_manifest::layout;
+use imagebuild::definition::Problem;
+use imagebuild::lock::{self, StaleLock};
+use imagebuild::{assemble, cache, fetch, mirror, verify};
+
+/// The exit codes, other than 0 (done) and 2 (bad usage, which clap answers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// It failed.
+    Failed = 1,
+    /// The definition, the lock or the mirror settings are bad: a retry gives the same.
+    Configuration = 3,
+    /// A remote is unreachable or refused: a retry may help.
+    Remote = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a verb failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Problems(Vec<Problem>),
+    Lock(lock::Error),
+    Stale(StaleLock),
+    Mirror(mirror::Error),
+    Cache(cache::Error),
+    Fetch(fetch::Error),
+    Assemble(assemble::Error),
+    Store(layout::Error),
+    Verify(verify::Error),
+    Start(io::Error),
+    Print(io::Error),
+}
+
+impl Failure {
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Problems(_) | Self::Lock(_) | Self::Stale(_) | Self::Mirror(_) => {
+                Exit::Configuration
+            }
+            Self::Fetch(fetch::Error::Mirror(_)) => Exit::Configuration,
+            Self::Fetch(
+                fetch::Error::Gone { .. }
+                | fetch::Error::Differs { .. }
+                | fetch::Error::Offline { .. },
+            ) => Exit::Remote,
+            Self::Assemble(error) if error.is_of_the_definition() => Exit::Configuration,
+            _ => Exit::Failed,
+        }
+    }
+
+    /// What failed, with its chain of causes; problems of definitions are underlined instead.
+    pub(super) fn error(&self) -> &(dyn Error + 'static) {
+        match self {
+            Self::Problems(problems) => match problems.first() {
+                Some(problem) => problem,
+                None => &std::fmt::Error,
+            },
+            Self::Lock(error) => error,
+            Self::Stale(error) => error,
+            Self::Mirror(error) => error,
+            Self::Cache(error) => error,
+            Self::Fetch(error) => error,
+            Self::Assemble(error) => error,
+            Self::Store(error) => error,
+            Self::Verify(error) => error,
+            Self::Start(error) | Self::Print(error) => error,
+        }
+    }
+
+    /// What a person may do about it.
+    pub(super) fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Fetch(error) => error.help(),
+            Self::Verify(verify::Error::Damaged { .. }) => {
+                Some("build the image again: the store is repaired by what is built")
+            }
+            Self::Store(layout::Error::NotALayout { .. }) => {
+                Some("give `--store` an empty or absent directory, or one that `imagebuild` made")
+            }
+            _ => None,
+        }
+    }
+}
