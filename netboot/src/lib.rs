@@ -4,6 +4,8 @@
 //! what a boot's verdict is are functions of `netboot-core`.
 
 pub mod cli;
+mod clock;
+pub mod hosts;
 pub mod images;
 pub mod serve;
 pub mod site;

@@ -45,7 +45,11 @@ fn parse(mut file: impl Read) -> io::Result<Vec<Captured>> {
         1 => 12,
         113 => 14,
         276 => 0,
-        _ => return Err(malformed("its link type is neither Ethernet nor Linux cooked")),
+        _ => {
+            return Err(malformed(
+                "its link type is neither Ethernet nor Linux cooked",
+            ));
+        }
     };
     let cooked_v2 = before == 0;
     let mut packets = Vec::new();
@@ -155,7 +159,10 @@ mod tests {
         let whole = capture(&[&frame(67)]);
         for end in 0..whole.len() {
             let parsed = parse(&whole[..end]);
-            assert!(end == 24 || parsed.is_err() || parsed.unwrap().is_empty(), "{end}");
+            assert!(
+                end == 24 || parsed.is_err() || parsed.unwrap().is_empty(),
+                "{end}"
+            );
         }
         assert!(parse(&b"\x0a\x0d\x0d\x0a pcapng pcapng pcapng"[..]).is_err());
     }

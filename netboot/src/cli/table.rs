@@ -17,7 +17,13 @@ impl Table {
 
     /// Adds a row; an empty cell is shown as `-`.
     pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        let shown = |cell: String| if cell.is_empty() { "-".to_owned() } else { cell };
+        let shown = |cell: String| {
+            if cell.is_empty() {
+                "-".to_owned()
+            } else {
+                cell
+            }
+        };
         self.rows.push(cells.into_iter().map(shown).collect());
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! It refuses whoever does not show the token of the host's running boot.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use hyper::StatusCode;
 use image_manifest::{HostConfig, NetworkConfig, Report, Stage};
 use netboot_core::Mac;
 use netboot_core::boot::{Event, File, Protocol, Transfer, What};
@@ -12,9 +13,12 @@ use netboot_core::dhcp::{Decision, Firmware, Profile, Request};
 use netboot_core::script::{CommandLine, Script, refusal};
 use netboot_core::site::{Host, Mode, Network, Site};
 
-use super::appliance::{Appliance, now};
+use super::appliance::Appliance;
 use super::boots::{BootDetail, Target};
+use super::catalogue::{self, End, Outcome, TransferLog, Wanted};
+use super::http::{BootApi, Peer, Refusal};
 use crate::cli::report::chain;
+use crate::clock::now;
 use crate::images::{self, Bootable};
 use crate::store::{Change, Urgency};
 
@@ -101,7 +105,10 @@ impl Appliance {
             return;
         }
         if self.writer.submit(changes, Urgency::Deferrable).is_err() {
-            tracing::warn!(host = &**host, "timeline misses an event, the store is too slow");
+            tracing::warn!(
+                host = &**host,
+                "timeline misses an event, the store is too slow"
+            );
         }
     }
 
@@ -116,49 +123,30 @@ impl Appliance {
         commit.durable().await.map_err(|_| Denied::Unavailable)
     }
 
-    /// Notes how far the transfer of a file came, if its peer is a host.
-    pub(super) fn transfer(
-        &self,
-        peer: Ipv4Addr,
-        name: &str,
-        over: Protocol,
-        asked: Wanted<'_>,
-        transfer: Transfer,
-    ) {
-        let Some(host) = self.host_at(peer) else {
+    /// Adds how far a transfer came to the timeline of its host, if its peer is one.
+    fn fetch(&self, transfer: &catalogue::Transfer, step: Transfer) {
+        let Some(host) = self.host_at(v4(transfer.peer)) else {
             return;
         };
-        let file = match asked {
-            Wanted::Loader => Some((File::Loader, name)),
-            Wanted::Artifact(digest) => self
-                .boots
-                .file(&host.name, digest)
-                .map(|file| (file, file_name(file))),
-        };
-        let Some((file, name)) = file else {
-            return;
-        };
-        self.remark(
-            &host.name,
-            What::Fetch {
-                file,
-                name: name.to_owned(),
-                over,
-                transfer,
+        let (file, name) = match &transfer.wanted {
+            Wanted::Loader(name) => (File::Loader, name.clone()),
+            Wanted::Artifact(digest) => match self.boots.file(&host.name, digest) {
+                Some(file) => (file, file_name(file).to_owned()),
+                // Someone looks at another image from a host's address.
+                None => return,
             },
-        );
-    }
-
-    /// Notes that a peer asked for something that it cannot have, if it is a host.
-    pub(super) fn refused(&self, peer: Ipv4Addr, reason: String) {
-        if let Some(host) = self.host_at(peer) {
-            tracing::warn!(host = &*host.name, reason = reason.as_str(), "host was refused");
-            self.remark(&host.name, What::Refused { reason });
-        }
+        };
+        let what = What::Fetch {
+            file,
+            name,
+            over: transfer.over,
+            transfer: step,
+        };
+        self.remark(&host.name, what);
     }
 
     /// Renders the script of the host with this hardware address. What it says is on disk.
-    pub(super) async fn script(self: &Arc<Self>, mac: Mac, peer: Ipv4Addr) -> String {
+    async fn script_of(&self, mac: Mac, peer: Ipv4Addr) -> String {
         let site = self.site();
         let Some(host) = site.host_by_mac(mac) else {
             tracing::info!(mac = %mac, peer = %peer, "no host has this hardware address");
@@ -167,7 +155,11 @@ impl Appliance {
         match self.host_script(&site, host, mac, peer).await {
             Ok(script) => script,
             Err(reason) => {
-                tracing::warn!(host = &*host.name, reason = reason.as_str(), "host was refused");
+                tracing::warn!(
+                    host = &*host.name,
+                    reason = reason.as_str(),
+                    "host was refused"
+                );
                 let text = refusal(&format!("{} cannot boot: {reason}", host.name));
                 self.remark(&host.name, What::Refused { reason });
                 text
@@ -176,7 +168,7 @@ impl Appliance {
     }
 
     async fn host_script(
-        self: &Arc<Self>,
+        &self,
         site: &Arc<Site>,
         host: &Arc<Host>,
         mac: Mac,
@@ -239,7 +231,9 @@ impl Appliance {
         .render();
         let (_, sent) = self.event(&host.name, script_sent(mac, script.len()), |_| ());
         changes.extend(sent);
-        self.store(changes).await.map_err(|error| error.to_string())?;
+        self.store(changes)
+            .await
+            .map_err(|error| error.to_string())?;
         tracing::info!(
             host = &*host.name,
             image = image.manifest.name.as_str(),
@@ -251,12 +245,7 @@ impl Appliance {
     }
 
     /// Returns what a host is told about itself.
-    pub(super) fn host_config(
-        &self,
-        boot: &str,
-        token: &str,
-        peer: Ipv4Addr,
-    ) -> Result<HostConfig, Denied> {
+    fn host_config(&self, boot: &str, token: &str, peer: Ipv4Addr) -> Result<HostConfig, Denied> {
         let name = self.admit(boot, token)?;
         let site = self.site();
         let host = site.host(&name).ok_or(Denied::UnknownBoot)?;
@@ -268,21 +257,22 @@ impl Appliance {
     }
 
     /// Takes a report of stage1 or the agent; it is on disk when this returns.
-    pub(super) async fn report(
-        &self,
-        boot: &str,
-        token: &str,
-        report: Report,
-    ) -> Result<(), Denied> {
+    async fn take(&self, boot: &str, token: &str, report: Report) -> Result<(), Denied> {
         let host = self.admit(boot, token)?;
         match &report.stage {
             Stage::Failed { reason } => {
                 tracing::warn!(host = &*host, reason = reason.as_str(), "boot failed");
             }
             Stage::Unhealthy(unwell) => {
-                tracing::warn!(host = &*host, state = unwell.state.as_str(), "host is unhealthy");
+                tracing::warn!(
+                    host = &*host,
+                    state = unwell.state.as_str(),
+                    "host is unhealthy"
+                );
             }
-            Stage::Healthy { tree } => tracing::info!(host = &*host, digest = %tree, "host is healthy"),
+            Stage::Healthy { tree } => {
+                tracing::info!(host = &*host, digest = %tree, "host is healthy")
+            }
             Stage::Heartbeat { .. } => {}
             stage => tracing::info!(host = &*host, step = step(stage), "boot went on"),
         }
@@ -300,13 +290,86 @@ impl Appliance {
     }
 }
 
-/// What a peer loads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted<'a> {
-    /// A loader, by name.
-    Loader,
-    /// An artifact, by digest.
-    Artifact(&'a image_manifest::Digest),
+impl BootApi for Appliance {
+    async fn script(&self, mac: Mac, peer: Peer) -> Result<String, Refusal> {
+        Ok(self.script_of(mac, v4(peer.remote.ip())).await)
+    }
+
+    async fn host(&self, boot: &str, token: &str, peer: Peer) -> Result<HostConfig, Refusal> {
+        Ok(self.host_config(boot, token, v4(peer.remote.ip()))?)
+    }
+
+    async fn report(
+        &self,
+        boot: &str,
+        token: &str,
+        report: Report,
+        _: Peer,
+    ) -> Result<(), Refusal> {
+        Ok(self.take(boot, token, report).await?)
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        let status = match denied {
+            Denied::UnknownBoot => StatusCode::NOT_FOUND,
+            Denied::WrongToken => StatusCode::UNAUTHORIZED,
+            Denied::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, denied.to_string())
+    }
+}
+
+impl TransferLog for Appliance {
+    fn began(&self, transfer: &catalogue::Transfer) {
+        self.fetch(transfer, Transfer::Started);
+    }
+
+    fn ended(&self, transfer: &catalogue::Transfer, end: &End) {
+        let bytes = end.bytes;
+        let (outcome, step) = match &end.outcome {
+            Outcome::Complete => {
+                let elapsed_ms = u64::try_from(end.elapsed.as_millis()).unwrap_or(u64::MAX);
+                ("complete", Transfer::Done { bytes, elapsed_ms })
+            }
+            Outcome::Cut(reason) => {
+                let reason = reason.clone();
+                ("cut", Transfer::Failed { bytes, reason })
+            }
+        };
+        let over = protocol(transfer.over);
+        self.metrics.transferred(over, outcome, bytes);
+        self.fetch(transfer, step);
+    }
+
+    fn refused(&self, peer: IpAddr, over: Protocol, asked: &str, reason: &str) {
+        self.metrics.transferred(protocol(over), "refused", 0);
+        if let Some(host) = self.host_at(v4(peer)) {
+            tracing::warn!(host = &*host.name, file = asked, reason, "host was refused");
+            let reason = format!("`{asked}`: {reason}");
+            self.remark(&host.name, What::Refused { reason });
+        }
+    }
+
+    fn ignored(&self, over: Protocol, why: &'static str) {
+        self.metrics.transferred(protocol(over), why, 0);
+    }
+}
+
+/// Everything that boots has an IPv4 address here; what has none is no host.
+fn v4(address: IpAddr) -> Ipv4Addr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    }
+}
+
+fn protocol(over: Protocol) -> &'static str {
+    match over {
+        Protocol::Tftp => "tftp",
+        Protocol::Http => "http",
+    }
 }
 
 fn target(image: &Bootable) -> Target {

@@ -3,14 +3,12 @@
 //! It refuses to wait while it holds a lock: decisions are made in memory, and the caller waits
 //! for the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use image_manifest::layout::Layout;
-use netboot_core::Timestamp;
 use netboot_core::boot::What;
 use netboot_core::dhcp::{Client, Decision, Lease, LeaseState, Leases, Request, Tries, decide};
 use netboot_core::site::{Host, Site};
@@ -23,7 +21,8 @@ use super::metrics::Metrics;
 use super::rows::{lease_of, row_of};
 use super::token::TokenKey;
 use super::{ServeError, Writer};
-use crate::store::{Change, Store, StoreError};
+use crate::clock::now;
+use crate::store::{Change, Store, StoreError, Urgency};
 
 /// What the parts of a running appliance share.
 #[derive(Debug)]
@@ -78,6 +77,10 @@ impl Appliance {
             .iter()
             .map(lease_of)
             .collect::<Result<_, StoreError>>()?;
+        let before: Vec<(Arc<str>, Ipv4Addr)> = leases
+            .iter()
+            .map(|lease| (Arc::clone(&lease.network), lease.address))
+            .collect();
         let hosts = leases.iter().filter_map(held_by_host).collect();
         let boots = Boots::restore(stored.boots)?;
         let restored = Leases::restore(&site, leases, now());
@@ -86,8 +89,14 @@ impl Appliance {
             boots = boots.len(),
             "state restored"
         );
+        let mut changes = boots.restarted(now());
+        changes.extend(gone(before, &restored));
         let (metrics, registry) = Metrics::new();
         let (writer, task) = Writer::spawn(store);
+        if !changes.is_empty() {
+            // An empty queue has room; what is lost in a crash right now is done again next time.
+            drop(writer.submit(changes, Urgency::Deferrable));
+        }
         let site = Arc::new(site);
         let appliance = Arc::new(Self {
             place: RwLock::new(Arc::new(Place { site, wires })),
@@ -197,16 +206,25 @@ impl State {
     }
 }
 
+/// Forgets stored leases that the site covers no more and that have ended.
+fn gone(before: Vec<(Arc<str>, Ipv4Addr)>, leases: &Leases) -> Vec<Change> {
+    let kept: HashSet<(&str, Ipv4Addr)> = leases
+        .iter()
+        .map(|lease| (&*lease.network, lease.address))
+        .collect();
+    before
+        .into_iter()
+        .filter(|(network, address)| !kept.contains(&(&**network, *address)))
+        .map(|(network, address)| Change::Free {
+            network: network.to_string(),
+            address: address.to_bits(),
+        })
+        .collect()
+}
+
 fn held_by_host(lease: &Lease) -> Option<(Ipv4Addr, Arc<str>)> {
     match (&lease.client, lease.state) {
         (Client::Host(host), LeaseState::Bound) => Some((lease.address, Arc::clone(host))),
         _ => None,
     }
-}
-
-/// Asks the clock, which only the shell does.
-pub(super) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let millis = since.map_or(0, |since| since.as_millis());
-    Timestamp(u64::try_from(millis).unwrap_or(u64::MAX))
 }

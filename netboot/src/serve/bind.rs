@@ -122,13 +122,13 @@ impl Wires {
         let mut wires = Vec::new();
         for network in local(site) {
             let Interface { name, index } =
-                interfaces.holding(network.appliance).ok_or_else(|| {
-                    BindError::NoInterface {
+                interfaces
+                    .holding(network.appliance)
+                    .ok_or_else(|| BindError::NoInterface {
                         network: network.name.to_string(),
                         address: network.appliance,
                         present: interfaces.describe(),
-                    }
-                })?;
+                    })?;
             tracing::info!(
                 network = &*network.name,
                 subnet = %network.subnet,
@@ -159,10 +159,7 @@ fn local(site: &Site) -> impl Iterator<Item = &Network> {
 }
 
 /// Binds a TCP port of one of our addresses.
-pub(super) async fn tcp(
-    what: &'static str,
-    socket: SocketAddr,
-) -> Result<TcpListener, BindError> {
+pub(super) async fn tcp(what: &'static str, socket: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(socket)
         .await
         .map_err(|source| BindError::port(what, Transport::Tcp, socket, source))

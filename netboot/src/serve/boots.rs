@@ -202,7 +202,8 @@ impl Boots {
 
 impl All {
     fn insert(&mut self, host: Arc<str>, running: Running) {
-        self.by_id.insert(Arc::clone(&running.id), Arc::clone(&host));
+        self.by_id
+            .insert(Arc::clone(&running.id), Arc::clone(&host));
         if let Some(before) = self.by_host.insert(host, running) {
             self.by_id.remove(&before.id);
         }
@@ -303,7 +304,10 @@ impl Running {
 
     /// Remembers an event that later ones may be joined with.
     fn keep(&mut self, seq: u32, at: Timestamp, what: What) {
-        let slot = self.open.iter_mut().find(|open| same_slot(&open.what, &what));
+        let slot = self
+            .open
+            .iter_mut()
+            .find(|open| same_slot(&open.what, &what));
         match slot {
             Some(open) if open.seq == seq => open.what = what,
             Some(open) => *open = Open { seq, at, what },
@@ -332,7 +336,11 @@ fn same_slot(earlier: &What, later: &What) -> bool {
         }
         (
             What::Fetch { file, transfer, .. },
-            What::Fetch { file: now, transfer: step, .. },
+            What::Fetch {
+                file: now,
+                transfer: step,
+                ..
+            },
         ) => file == now && std::mem::discriminant(transfer) == std::mem::discriminant(step),
         _ => false,
     }
@@ -377,17 +385,19 @@ fn join(open: &Open, event: &Event) -> Option<Joined> {
 fn add(since: Timestamp, sum: &Transfer, at: Timestamp, piece: &Transfer) -> Option<Transfer> {
     Some(match (sum, piece) {
         (Transfer::Started, Transfer::Started) => Transfer::Started,
-        (
-            Transfer::Done { bytes, elapsed_ms },
-            Transfer::Done { bytes: more, .. },
-        ) => Transfer::Done {
-            bytes: bytes.saturating_add(*more),
-            // The first piece had ended at `since`; from there to now is what the others took.
-            elapsed_ms: (*elapsed_ms).max(at.0.saturating_sub(since.0)),
-        },
+        (Transfer::Done { bytes, elapsed_ms }, Transfer::Done { bytes: more, .. }) => {
+            Transfer::Done {
+                bytes: bytes.saturating_add(*more),
+                // The first piece had ended at `since`; from there to now is what the others took.
+                elapsed_ms: (*elapsed_ms).max(at.0.saturating_sub(since.0)),
+            }
+        }
         (
             Transfer::Failed { bytes, .. },
-            Transfer::Failed { bytes: more, reason },
+            Transfer::Failed {
+                bytes: more,
+                reason,
+            },
         ) => Transfer::Failed {
             bytes: bytes.saturating_add(*more),
             reason: reason.clone(),

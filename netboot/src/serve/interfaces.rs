@@ -108,7 +108,10 @@ mod tests {
     fn the_loopback_address_is_found_by_its_interface() {
         let interfaces = Interfaces::read().unwrap();
         let loopback = interfaces.holding(Ipv4Addr::LOCALHOST);
-        assert_eq!(loopback.map(|interface| interface.name.as_str()), Some("lo"));
+        assert_eq!(
+            loopback.map(|interface| interface.name.as_str()),
+            Some("lo")
+        );
         assert_eq!(interfaces.holding(Ipv4Addr::new(192, 0, 2, 1)), None);
     }
 
@@ -117,6 +120,9 @@ mod tests {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
         let owner = owner(Transport::Udp, port).unwrap();
-        assert!(owner.contains(&format!("process {}", std::process::id())), "{owner}");
+        assert!(
+            owner.contains(&format!("process {}", std::process::id())),
+            "{owner}"
+        );
     }
 }

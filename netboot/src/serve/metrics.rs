@@ -85,7 +85,11 @@ impl Metrics {
         let m = &metrics;
         registry.register("dhcp_packets", "DHCP packets by decision", m.dhcp.clone());
         registry.register("dhcp_shed", "DHCP packets shed", m.dhcp_shed.clone());
-        registry.register("dhcp_unsent", "DHCP replies not sent", m.dhcp_unsent.clone());
+        registry.register(
+            "dhcp_unsent",
+            "DHCP replies not sent",
+            m.dhcp_unsent.clone(),
+        );
         registry.register(
             "dhcp_reply_seconds",
             "Time from a DHCP packet to its reply",

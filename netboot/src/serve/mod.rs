@@ -33,6 +33,7 @@ use tokio::time::timeout;
 
 use self::appliance::Appliance;
 use self::bind::Wires;
+use self::catalogue::{Catalogue, TransferLog};
 use self::interfaces::Transport;
 use crate::cli::report::chain;
 use crate::site::{self, SiteError};
@@ -41,7 +42,10 @@ use crate::store::{Sqlite, StoreError, Writer};
 pub use api::HEARTBEAT_SECONDS;
 pub use bind::BindError;
 pub use boots::{BootDetail, Target, read_boot};
+pub use rows::lease_of;
 pub use token::KeyError;
+
+const TFTP: u16 = 69;
 
 /// How long the store may take to write what is left at the end.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -104,6 +108,7 @@ pub enum ServeError {
 pub async fn run(options: Options) -> Result<(), ServeError> {
     let site = site::load(&options.site)?;
     let images = Layout::open(&options.store)?;
+    let catalogue = Arc::new(Catalogue::new(images.clone())?);
     let lock = lock(&options.data)?;
     let wires = Wires::find(&site)?;
     let mut signals = Signals::listen()?;
@@ -112,7 +117,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     let store = Sqlite::open(&options.data).await?;
     let (appliance, registry, writer) =
         Appliance::start(site, images, &options.data, store, wires).await?;
-    sockets.serve(&appliance, registry, &mut parts);
+    sockets.serve(&appliance, catalogue, registry, &mut parts);
     notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(site = &*appliance.site().name, "appliance is ready");
 
@@ -162,7 +167,11 @@ fn reload(appliance: &Appliance, directory: &Path) {
         });
     match loaded {
         Ok((site, wires)) => {
-            tracing::info!(site = &*site.name, hosts = site.hosts().count(), "site reloaded");
+            tracing::info!(
+                site = &*site.name,
+                hosts = site.hosts().count(),
+                "site reloaded"
+            );
             appliance.swap(site, wires);
         }
         Err(error) => {
@@ -218,13 +227,17 @@ enum Wish {
 /// All sockets of the appliance, bound before anything is served.
 struct Sockets {
     dhcp: Vec<dhcp::Listener>,
+    tftp: tftp::Server,
     http: Vec<tokio::net::TcpListener>,
     metrics: tokio::net::TcpListener,
 }
 
 impl Sockets {
     async fn bind(site: &Site, wires: &Wires) -> Result<Self, ServeError> {
-        let proxy = site.networks.iter().any(|network| network.mode == Mode::Proxy);
+        let proxy = site
+            .networks
+            .iter()
+            .any(|network| network.mode == Mode::Proxy);
         let ports = [Some(Port::Dhcp), proxy.then_some(Port::Pxe)];
         let mut dhcp = Vec::new();
         for port in ports.into_iter().flatten() {
@@ -232,19 +245,46 @@ impl Sockets {
             let failed = |source| BindError::port("DHCP", Transport::Udp, socket, source);
             dhcp.push(dhcp::Listener::bind(port).map_err(failed)?);
         }
+        let socket = bind::any(TFTP);
+        let tftp = tftp::Server::bind(socket)
+            .map_err(|source| BindError::port("TFTP", Transport::Udp, socket, source))?;
         let mut http = Vec::new();
         for address in wires.addresses() {
             let socket = SocketAddrV4::new(address, site.appliance.http_port);
             http.push(bind::tcp("HTTP", SocketAddr::V4(socket)).await?);
         }
         let metrics = bind::tcp("metrics", site.appliance.metrics).await?;
-        Ok(Self { dhcp, http, metrics })
+        Ok(Self {
+            dhcp,
+            tftp,
+            http,
+            metrics,
+        })
     }
 
-    fn serve(self, appliance: &Arc<Appliance>, registry: Registry, parts: &mut JoinSet<()>) {
+    fn serve(
+        self,
+        appliance: &Arc<Appliance>,
+        catalogue: Arc<Catalogue>,
+        registry: Registry,
+        parts: &mut JoinSet<()>,
+    ) {
         for listener in self.dhcp {
             parts.spawn(dhcp::run(Arc::clone(appliance), listener));
         }
+        let log: Arc<dyn TransferLog> = Arc::<Appliance>::clone(appliance);
+        let limits = netboot_core::tftp::Limits::default();
+        parts.spawn(
+            self.tftp
+                .run(Arc::clone(&catalogue), Arc::clone(&log), limits),
+        );
+        let http = Arc::new(http::Server {
+            catalogue,
+            boots: Arc::clone(appliance),
+            log,
+            limits: http::Limits::default(),
+        });
+        parts.spawn(http.run(self.http));
         parts.spawn(metrics::serve(self.metrics, registry));
     }
 }

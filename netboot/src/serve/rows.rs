@@ -22,7 +22,10 @@ pub(crate) fn row_of(lease: &Lease) -> LeaseRow {
 }
 
 /// Reads a lease from a row.
-pub(crate) fn lease_of(row: &LeaseRow) -> Result<Lease, StoreError> {
+///
+/// # Errors
+/// When it holds what no version of this program writes.
+pub fn lease_of(row: &LeaseRow) -> Result<Lease, StoreError> {
     let address = Ipv4Addr::from_bits(row.address);
     let corrupt = |field, value: &str| StoreError::Corrupt {
         what: format!("the lease of {address}"),
@@ -33,9 +36,10 @@ pub(crate) fn lease_of(row: &LeaseRow) -> Result<Lease, StoreError> {
         .client
         .parse()
         .map_err(|_| corrupt("client", &row.client))?;
-    let mac = row.mac.as_deref().map(|mac| {
-        mac.parse::<Mac>().map_err(|_| corrupt("mac", mac))
-    });
+    let mac = row
+        .mac
+        .as_deref()
+        .map(|mac| mac.parse::<Mac>().map_err(|_| corrupt("mac", mac)));
     Ok(Lease {
         network: row.network.as_str().into(),
         address,

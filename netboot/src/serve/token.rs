@@ -176,7 +176,11 @@ mod tests {
             assert!(!again.admits(boot, shown), "{boot} {shown}");
         }
         let elsewhere = tempfile::tempdir().unwrap();
-        assert!(!TokenKey::open(elsewhere.path()).unwrap().admits("b1", &token));
+        assert!(
+            !TokenKey::open(elsewhere.path())
+                .unwrap()
+                .admits("b1", &token)
+        );
     }
 
     #[test]

@@ -228,14 +228,13 @@ async fn write_events(
 }
 
 async fn read_leases(connection: &mut SqliteConnection) -> Result<Vec<LeaseRow>, StoreError> {
-    let rows =
-        sqlx::query("SELECT network, address, client, mac, state, until_ms FROM leases")
-            .fetch_all(connection)
-            .await
-            .map_err(|source| StoreError::Read {
-                what: "leases",
-                source,
-            })?;
+    let rows = sqlx::query("SELECT network, address, client, mac, state, until_ms FROM leases")
+        .fetch_all(connection)
+        .await
+        .map_err(|source| StoreError::Read {
+            what: "leases",
+            source,
+        })?;
     let lease = |row: SqliteRow| {
         let address: i64 = row.try_get(1)?;
         Ok(u32::try_from(address).ok().map(|address| {
@@ -253,11 +252,10 @@ async fn read_leases(connection: &mut SqliteConnection) -> Result<Vec<LeaseRow>,
     rows.into_iter()
         .filter_map(|row| lease(row).transpose())
         .map(|row| {
-            row.and_then(|row| row)
-                .map_err(|source| StoreError::Read {
-                    what: "leases",
-                    source,
-                })
+            row.and_then(|row| row).map_err(|source| StoreError::Read {
+                what: "leases",
+                source,
+            })
         })
         .collect()
 }
@@ -269,12 +267,11 @@ async fn read_newest_boots(
         what: "boots",
         source,
     };
-    let rows = sqlx::query(
-        "SELECT id, host, started_ms, detail FROM boots ORDER BY host, started_ms, id",
-    )
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(failed)?;
+    let rows =
+        sqlx::query("SELECT id, host, started_ms, detail FROM boots ORDER BY host, started_ms, id")
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(failed)?;
     let mut newest = BTreeMap::new();
     for row in rows {
         let boot = boot(&row).map_err(failed)?;
@@ -388,6 +385,14 @@ impl Reader {
             leases: read_leases(&mut self.connection).await?,
             boots: read_newest_boots(&mut self.connection).await?,
         })
+    }
+
+    /// Reads all leases.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn leases(&mut self) -> Result<Vec<LeaseRow>, StoreError> {
+        read_leases(&mut self.connection).await
     }
 
     /// Reads the boots of one host with their timelines, newest first.

@@ -70,7 +70,10 @@ async fn old_boots_of_a_host_go() {
     let total = u64::from(BOOTS_PER_HOST) + 5;
     for number in 0..total {
         let id = format!("b{number}");
-        let changes = [Change::Boot(boot(&id, number)), Change::Event(event(&id, 0))];
+        let changes = [
+            Change::Boot(boot(&id, number)),
+            Change::Event(event(&id, 0)),
+        ];
         store.commit(&changes).await.unwrap();
     }
     store.close().await.unwrap();
@@ -95,7 +98,12 @@ async fn many_rows_in_one_transaction_all_arrive() {
 #[tokio::test]
 async fn a_newer_schema_is_refused() {
     let data = tempfile::tempdir().unwrap();
-    Sqlite::open(data.path()).await.unwrap().close().await.unwrap();
+    Sqlite::open(data.path())
+        .await
+        .unwrap()
+        .close()
+        .await
+        .unwrap();
     let file = format!("sqlite://{}", data.path().join("netboot.db").display());
     let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect(&file)
         .await
@@ -109,9 +117,19 @@ async fn a_newer_schema_is_refused() {
     .unwrap();
     drop(connection);
     let opened = Sqlite::open(data.path()).await;
-    assert!(matches!(opened, Err(StoreError::NewerSchema { found: 99, known: 1, .. })));
+    assert!(matches!(
+        opened,
+        Err(StoreError::NewerSchema {
+            found: 99,
+            known: 1,
+            ..
+        })
+    ));
     let read = Reader::open(data.path()).await;
-    assert!(matches!(read, Err(StoreError::NewerSchema { found: 99, .. })));
+    assert!(matches!(
+        read,
+        Err(StoreError::NewerSchema { found: 99, .. })
+    ));
 }
 
 #[tokio::test]

@@ -1,1 +1,214 @@
+use std::sync::Arc;
 
+use image_manifest::{Digest, Report, Stage};
+use netboot_core::Timestamp;
+use netboot_core::boot::{Answer, Asked, Event, File, Protocol, Transfer, What};
+use netboot_core::dhcp::Firmware;
+
+use super::{BootDetail, Boots, Recorded, Target, read_boot};
+use crate::store::{BootRow, Change, EVENTS_PER_BOOT, EventRow, StoredBoot};
+
+fn host() -> Arc<str> {
+    "bios1".into()
+}
+
+fn dhcp(firmware: Firmware) -> What {
+    What::Dhcp {
+        asked: Asked::Discover,
+        answer: Answer::Offer,
+        firmware,
+        form: None,
+        next: None,
+    }
+}
+
+fn fetch(file: File, transfer: Transfer) -> What {
+    What::Fetch {
+        file,
+        name: "x".to_owned(),
+        over: Protocol::Http,
+        transfer,
+    }
+}
+
+fn heartbeat(uptime_ms: u64, state: &str) -> What {
+    let stage = Stage::Heartbeat {
+        tree: Digest::of(b"tree"),
+        state: state.to_owned(),
+    };
+    What::Report(Report { uptime_ms, stage })
+}
+
+/// Plays events a second apart and keeps what is stored, as the store would.
+struct Play {
+    boots: Boots,
+    now: u64,
+    boot: Option<BootRow>,
+    events: Vec<EventRow>,
+}
+
+impl Play {
+    fn new() -> Self {
+        Self {
+            boots: Boots::default(),
+            now: 1_000,
+            boot: None,
+            events: Vec::new(),
+        }
+    }
+
+    fn event(&mut self, what: What) -> Option<Recorded> {
+        self.now += 1_000;
+        let at = Timestamp(self.now);
+        let recorded = self.boots.record(&host(), Event { at, what }, |_| ())?;
+        for change in recorded.changes.clone() {
+            match change {
+                Change::Boot(row) => {
+                    if self.boot.as_ref().is_none_or(|boot| boot.id != row.id) {
+                        self.events.clear();
+                    }
+                    self.boot = Some(row);
+                }
+                Change::Event(row) => {
+                    self.events.retain(|event| event.seq != row.seq);
+                    self.events.push(row);
+                }
+                Change::Lease(_) | Change::Free { .. } => panic!("no lease is stored here"),
+            }
+        }
+        Some(recorded)
+    }
+
+    fn stored(&self) -> StoredBoot {
+        let mut events = self.events.clone();
+        events.sort_by_key(|event| event.seq);
+        StoredBoot {
+            boot: self.boot.clone().unwrap(),
+            events,
+        }
+    }
+
+    fn whats(&self) -> Vec<What> {
+        let (_, events) = read_boot(&self.stored()).unwrap();
+        events.into_iter().map(|event| event.what).collect()
+    }
+}
+
+#[test]
+fn a_boot_goes_on_after_a_restart_with_the_same_id() {
+    let mut play = Play::new();
+    let boot = play.event(dhcp(Firmware::Bios)).unwrap().boot;
+    play.event(dhcp(Firmware::Ipxe)).unwrap();
+    play.event(fetch(File::Script, Transfer::Started)).unwrap();
+
+    play.boots = Boots::restore(vec![play.stored()]).unwrap();
+    assert_eq!(play.boots.host_of(&boot), Some(host()));
+    let marks = play.boots.restarted(Timestamp(play.now));
+    assert!(
+        matches!(marks.as_slice(), [Change::Event(row)] if row.seq == 3),
+        "{marks:?}"
+    );
+    let next = play.event(fetch(File::Kernel, Transfer::Started)).unwrap();
+    assert_eq!((next.boot, next.began), (Arc::clone(&boot), false));
+
+    let anew = play.event(dhcp(Firmware::Bios)).unwrap();
+    assert!(
+        anew.began && anew.boot != boot,
+        "firmware starts a new boot"
+    );
+    assert_eq!(
+        play.boots.host_of(&boot),
+        None,
+        "the old token is worth nothing"
+    );
+}
+
+#[test]
+fn a_system_that_never_booted_from_here_has_no_timeline() {
+    let mut play = Play::new();
+    assert_eq!(play.event(dhcp(Firmware::Os)), None);
+    assert_eq!(play.event(heartbeat(1, "running")), None);
+}
+
+#[test]
+fn what_repeats_itself_is_one_event() {
+    let mut play = Play::new();
+    play.event(dhcp(Firmware::Ipxe)).unwrap();
+    for uptime in 0..50 {
+        play.event(heartbeat(uptime, "running")).unwrap();
+        play.event(dhcp(Firmware::Os)).unwrap();
+    }
+    play.event(heartbeat(60, "degraded")).unwrap();
+    play.event(heartbeat(70, "running")).unwrap();
+    let expected = [
+        dhcp(Firmware::Ipxe),
+        heartbeat(49, "running"),
+        dhcp(Firmware::Os),
+        heartbeat(60, "degraded"),
+        heartbeat(70, "running"),
+    ];
+    assert_eq!(play.whats(), expected);
+}
+
+#[test]
+fn pieces_of_a_file_add_up() {
+    let done = |bytes, elapsed_ms| {
+        let transfer = Transfer::Done { bytes, elapsed_ms };
+        fetch(File::Rootfs, transfer)
+    };
+    let mut play = Play::new();
+    play.event(dhcp(Firmware::Ipxe)).unwrap();
+    play.event(fetch(File::Rootfs, Transfer::Started)).unwrap();
+    assert_eq!(
+        play.event(fetch(File::Rootfs, Transfer::Started))
+            .unwrap()
+            .changes,
+        [],
+        "the next range is nothing new"
+    );
+    for _ in 0..3 {
+        play.event(done(4, 10)).unwrap();
+    }
+    let expected = [
+        dhcp(Firmware::Ipxe),
+        fetch(File::Rootfs, Transfer::Started),
+        done(12, 2_000),
+    ];
+    assert_eq!(play.whats(), expected);
+}
+
+#[test]
+fn a_timeline_has_an_end_and_keeps_the_newest_event() {
+    let mut play = Play::new();
+    for number in 0..EVENTS_PER_BOOT + 10 {
+        let reason = format!("{number}");
+        play.event(dhcp(Firmware::Bios)).unwrap();
+        play.event(What::Refused { reason }).unwrap();
+    }
+    let whats = play.whats();
+    assert_eq!(whats.len(), EVENTS_PER_BOOT as usize);
+    let reason = format!("{}", EVENTS_PER_BOOT + 9);
+    assert_eq!(whats.last(), Some(&What::Refused { reason }));
+}
+
+#[test]
+fn a_detail_reads_back_what_it_writes() {
+    let digest = Digest::of(b"x");
+    let detail = BootDetail {
+        mac: Some("52:54:00:00:00:01".parse().unwrap()),
+        address: Some("10.77.0.11".parse().unwrap()),
+        target: Some(Target {
+            image: "host".to_owned(),
+            manifest: digest,
+            tree: digest,
+            kernel: digest,
+            initrd: digest,
+            rootfs: digest,
+        }),
+    };
+    let text = serde_json::to_string(&detail).unwrap();
+    assert_eq!(serde_json::from_str::<BootDetail>(&text).unwrap(), detail);
+    let later = r#"{"colour":"blue"}"#;
+    let read: BootDetail = serde_json::from_str(later).unwrap();
+    assert_eq!(read, BootDetail::default(), "fields may come and go");
+}

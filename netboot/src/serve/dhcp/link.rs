@@ -58,11 +58,7 @@ impl Link {
 }
 
 /// Writes the IP and UDP headers before a payload.
-fn datagram(
-    from: (Ipv4Addr, u16),
-    to: (Ipv4Addr, u16),
-    payload: &[u8],
-) -> io::Result<Vec<u8>> {
+fn datagram(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: &[u8]) -> io::Result<Vec<u8>> {
     let udp = u16::try_from(UDP_HEADER + payload.len());
     let whole = u16::try_from(IP_HEADER + UDP_HEADER + payload.len());
     let (Ok(udp), Ok(whole), true) = (udp, whole, payload.len() <= PAYLOAD_MAX) else {
