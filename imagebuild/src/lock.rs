@@ -3,7 +3,11 @@
 //! It refuses to be edited into something else: unknown keys, unsorted or unsafe entries and another version of the
 //! format are errors. Only a definition with its fresh lock ([`Locked`]) can be built.
 
+mod difference;
+mod index;
+mod make;
 mod request;
+mod run;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -12,7 +16,11 @@ use image_manifest::Digest;
 
 use crate::definition::Definition;
 
+pub use difference::{Change, Difference};
+pub use index::Error as IndexError;
+pub use make::{Error as MakeError, make};
 pub use request::Request;
+pub use run::{Arguments, Error as RunError, Outcome, run};
 
 /// File name of a lock, beside its definition.
 pub const FILE: &str = "image.lock";
