@@ -8,8 +8,13 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use image_manifest::layout::Layout;
+use lab::accel::Accelerator;
 use lab::appliance::{Error, Place};
+use lab::firmware::Files;
+use lab::hosts::HostView;
 use lab::namespace::Namespace;
+use lab::qemu::{self, Folder, Settings};
+use lab::rack;
 use lab::{network, poll, process};
 use tempfile::TempDir;
 
@@ -41,6 +46,12 @@ name = "bios1"
 macs = ["52:54:00:77:00:01"]
 address = "10.77.0.11"
 role = "web"
+
+[[host]]
+name = "uefi1"
+macs = ["52:54:00:77:00:02"]
+address = "10.77.0.12"
+role = "web"
 "#;
 
 /// An appliance and a client.
@@ -63,6 +74,15 @@ impl Rig {
     /// When the machine does not allow it or the appliance does not start.
     #[must_use]
     pub fn new(site: &str) -> Self {
+        Self::with_store(site, &shop::state().store())
+    }
+
+    /// Does the same with images of a test's own.
+    ///
+    /// # Panics
+    /// When the machine does not allow it or the appliance does not start.
+    #[must_use]
+    pub fn with_store(site: &str, store: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let rack = Namespace::create(folder.path()).expect("a namespace");
         let client = rack.sibling().expect("a second namespace");
@@ -72,7 +92,7 @@ impl Rig {
             netboot: shop::workspace().binary("netboot"),
             site: folder.path().join("site"),
             data: folder.path().join("data"),
-            store: shop::state().store(),
+            store: store.to_path_buf(),
             log: folder.path().join("netboot.log"),
         };
         Layout::create(&place.store).expect("a store");
@@ -119,6 +139,48 @@ impl Rig {
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Powers a host on and waits until the appliance's view of it is as asked for.
+    ///
+    /// # Panics
+    /// When the host does not start, or that does not come to be within ten minutes.
+    pub fn boot_until(&self, name: &str, mut reached: impl FnMut(&HostView) -> bool) -> HostView {
+        let slot = rack::slot(name).expect("the rack has it");
+        let files = Files::find();
+        let accelerator = Accelerator::probe(&files, self.folder.path());
+        let port = network::tap(&self.rack, name).expect("a port of the switch");
+        let folder = Folder::of(self.folder.path(), name);
+        let settings = Settings {
+            accelerator,
+            memory: 1024,
+            files,
+        };
+        qemu::start(&self.rack, &slot, &port, &folder, &settings).expect("QEMU starts");
+        self.wait_until(name, &mut reached)
+    }
+
+    /// Waits until the appliance's view of a host is as asked for.
+    ///
+    /// # Panics
+    /// When that does not come to be within ten minutes.
+    pub fn wait_until(&self, name: &str, mut reached: impl FnMut(&HostView) -> bool) -> HostView {
+        let mut last = None;
+        let found = poll::until(Duration::from_mins(10), || {
+            let hosts = self.place.hosts().ok()?;
+            let host = hosts.into_iter().find(|host| host.name == name)?;
+            let done = reached(&host);
+            last = Some(host.clone());
+            done.then_some(host)
+        });
+        found.unwrap_or_else(|| panic!("{last:#?}\n--- console\n{}", self.console(name)))
+    }
+
+    /// Returns what a host wrote to its console.
+    #[must_use]
+    pub fn console(&self, name: &str) -> String {
+        let log = Folder::of(self.folder.path(), name).console_log();
+        String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
     }
 
     /// Gives the client's network card another hardware address.

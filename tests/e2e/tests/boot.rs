@@ -1,1 +1,220 @@
-//! Placeholder.
+//! Hosts without disks, in real firmware, from power-on to the agent's word that all is well.
+//!
+//! It refuses to help a host along: what is tested is what `lab up` shows, and what a host does when
+//! the appliance dies or the bytes are wrong.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use e2e::need;
+use e2e::rig::{Rig, SITE, check, printed};
+use e2e::shop;
+use image_manifest::Role;
+use lab::hosts::{Condition, HostView};
+use lab::process;
+use lab::state::State;
+
+/// A lab of this test's own, on the images that are there.
+fn own_state() -> State {
+    let shared = shop::state();
+    for name in lab::images::NEEDED {
+        shop::image(name);
+    }
+    let own = State::open(&shared.path().join("e2e")).expect("a state directory");
+    if !own.store().exists() {
+        symlink(shared.store(), own.store()).expect("a link to the store");
+    }
+    own
+}
+
+fn lab(state: &State, words: &[&str]) -> Output {
+    let program = shop::workspace().binary("lab");
+    let mut lab = Command::new(program);
+    lab.args(words)
+        .env("LAB_STATE", state.path())
+        .stdin(Stdio::null());
+    lab.output().expect("the lab starts")
+}
+
+#[test]
+fn a_rack_with_every_firmware_boots_into_the_pinned_tree() {
+    if !need::has(&["qemu-system-x86_64", "ssh"]) {
+        return;
+    }
+    let state = own_state();
+    check(&lab(&state, &["down"]));
+    let up = lab(&state, &["up", "--keep", "--json"]);
+    let told = String::from_utf8_lossy(&up.stderr).into_owned();
+    eprintln!("{told}");
+    let hosts: Vec<HostView> = serde_json::from_str(&printed(&up)).expect("JSON of hosts");
+    let manifest = shop::manifest(&state.store(), "host");
+    assert_eq!(hosts.len(), 3);
+    for host in &hosts {
+        assert!(host.runs(&manifest.tree), "{host:#?}");
+    }
+    assert!(
+        told.contains("0 packages downloaded, nothing built"),
+        "{told}"
+    );
+
+    assert_eq!(
+        printed(&lab(&state, &["ssh", "uefi1", "hostname"])).trim(),
+        "uefi1"
+    );
+    let root = printed(&lab(
+        &state,
+        &["ssh", "bios1", "findmnt", "-no", "FSTYPE", "/"],
+    ));
+    assert_eq!(root.trim(), "overlay");
+
+    check(&lab(&state, &["down"]));
+    assert_eq!(
+        process::marked(state.path()),
+        [],
+        "nothing of the lab is left"
+    );
+    check(&lab(&state, &["down"]));
+}
+
+#[test]
+fn a_boot_goes_on_when_the_appliance_was_killed() {
+    if !need::has(&["qemu-system-x86_64"]) {
+        return;
+    }
+    let state = own_state();
+    let manifest = shop::manifest(&state.store(), "host");
+    let mut rig = Rig::with_store(SITE, &state.store());
+    let reached = |host: &HostView| {
+        host.boot
+            .as_ref()
+            .is_some_and(|boot| boot.stages.iter().any(|stage| stage.name == "stage1"))
+    };
+    let before = rig.boot_until("bios1", reached);
+    rig.kill();
+    rig.serve().expect("it starts again");
+    let after = rig.wait_until("bios1", HostView::is_settled);
+    assert!(
+        after.runs(&manifest.tree),
+        "{after:#?}\n{}",
+        rig.console("bios1")
+    );
+    assert_eq!(after.address, before.address);
+    let ids = [before, after].map(|host| host.boot.map(|boot| boot.id));
+    assert_eq!(ids[0], ids[1], "it is the same boot");
+}
+
+#[test]
+fn one_flipped_byte_in_the_root_is_refused_and_said_aloud() {
+    if !need::has(&["qemu-system-x86_64"]) {
+        return;
+    }
+    let state = own_state();
+    let folder = tempfile::tempdir_in(state.path()).expect("a directory");
+    let store = folder.path().join("store");
+    shop::copy_tree(&state.store(), &store).expect("a copy of the store");
+    let root = shop::artifact(
+        &store,
+        shop::manifest(&store, "host")
+            .artifact(Role::Rootfs)
+            .expect("a root"),
+    );
+    flip_byte_in_the_middle(&root);
+
+    let rig = Rig::with_store(SITE, &store);
+    let host = rig.boot_until("bios1", HostView::is_settled);
+    assert_eq!(host.condition(), Condition::Failed, "{host:#?}");
+    let said = host.boot.expect("it booted").verdict.text;
+    assert!(said.contains("digest") || said.contains("sha256"), "{said}");
+    let console = rig.console("bios1");
+    assert!(
+        console.contains("digest") || console.contains("sha256"),
+        "{console}"
+    );
+    assert!(
+        !console.contains("Welcome to"),
+        "it must not boot: {console}"
+    );
+}
+
+fn flip_byte_in_the_middle(path: &Path) {
+    use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("it can be written");
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("the root opens");
+    let middle = file.metadata().expect("it has a size").len() / 2;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, middle).expect("it is read");
+    file.write_all_at(&[byte[0] ^ 1], middle)
+        .expect("it is written");
+}
+
+#[test]
+fn missing_firmware_is_named_with_its_package() {
+    let state = own_state();
+    let program = shop::workspace().binary("lab");
+    let output = Command::new(program)
+        .args(["up", "--host", "uefi1"])
+        .env("LAB_STATE", state.path())
+        .env("LAB_FIRMWARE", "/nonexistent")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the lab starts");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("OVMF_CODE_4M.fd") && said.contains("ovmf"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_host_that_does_not_exist_is_refused() {
+    let output = lab(&own_state(), &["up", "--host", "mars"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no host `mars`"));
+}
+
+/// Bytes of an initrd's files, leaving out modules and their firmware: stage1 and what it is told.
+fn bytes_of_stage1(cpio: &[u8]) -> usize {
+    let number = |field: &[u8]| {
+        let text = std::str::from_utf8(field).expect("hexadecimal digits");
+        usize::from_str_radix(text, 16).expect("hexadecimal digits")
+    };
+    let (mut at, mut sum) = (0, 0);
+    loop {
+        // A head of 110 bytes, the name, the content; each of the last two ends at a multiple of four.
+        let head = &cpio[at..at + 110];
+        let (size, length) = (number(&head[54..62]), number(&head[94..102]));
+        let name = &cpio[at + 110..at + 110 + length - 1];
+        if name == b"TRAILER!!!" {
+            return sum;
+        }
+        let content = (at + 110 + length).next_multiple_of(4);
+        at = (content + size).next_multiple_of(4);
+        let path = name.strip_prefix(b"./").unwrap_or(name);
+        if !path.starts_with(b"lib/")
+            && !path.starts_with(b"usr/lib/")
+            && !path.ends_with(b"modules.index")
+        {
+            sum += size;
+        }
+    }
+}
+
+#[test]
+fn the_initrd_without_modules_is_small() {
+    let state = own_state();
+    let manifest = shop::manifest(&state.store(), "host");
+    let initrd = manifest.artifact(Role::Initrd).expect("an initrd");
+    let packed = fs::read(shop::artifact(&state.store(), initrd)).expect("the initrd");
+    let cpio = zstd::decode_all(&packed[..]).expect("zstd");
+    let bytes = bytes_of_stage1(&cpio);
+    eprintln!("the initrd without modules: {bytes} bytes, not packed");
+    assert!(bytes > 100_000, "stage1 is in it");
+    assert!(bytes < 2 << 20, "{bytes} bytes");
+}

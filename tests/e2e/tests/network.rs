@@ -148,10 +148,10 @@ exit 0
             .expect("a lease file")
             .contains("fixed-address 10.77.")
     );
-    let give = [&["dhclient", "-r"], &common[..], &[rig::CLIENT]].concat();
-    let gave = rig.run(&give);
-    check(&gave);
-    let said = String::from_utf8_lossy(&gave.stderr).into_owned();
+    let return_it = [&["dhclient", "-r"], &common[..], &[rig::CLIENT]].concat();
+    let returned = rig.run(&return_it);
+    check(&returned);
+    let said = String::from_utf8_lossy(&returned.stderr).into_owned();
     assert!(said.contains("DHCPRELEASE of 10.77."), "{said}");
     rig.await_count(&["release"], 1.0);
 }

@@ -7,7 +7,10 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|text: &str| {
     for stanza in deb822::stanzas(text) {
         for (name, value) in stanza.fields() {
-            assert!(text.contains(name) && text.contains(value), "fields are parts of the text");
+            assert!(
+                text.contains(name) && text.contains(value),
+                "fields are parts of the text"
+            );
         }
     }
 });

@@ -5,7 +5,10 @@ use libfuzzer_sys::fuzz_target;
 use netboot_core::site::{Site, SourceFile};
 
 fuzz_target!(|text: &str| {
-    let file = SourceFile { path: "site.toml".into(), text: text.into() };
+    let file = SourceFile {
+        path: "site.toml".into(),
+        text: text.into(),
+    };
     if let Err(problems) = Site::check(&[file]) {
         assert!(!problems.is_empty(), "a refusal has a reason");
     }
