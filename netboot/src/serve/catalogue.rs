@@ -5,7 +5,7 @@
 
 mod map;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod transfer;
 
 use std::collections::{BTreeMap, HashMap};
@@ -233,7 +233,10 @@ impl Catalogue {
                 loaders.by_name.clone()
             }
         };
-        let loaders = Arc::new(Loaders { by_name, index: now });
+        let loaders = Arc::new(Loaders {
+            by_name,
+            index: now,
+        });
         *self.loaders.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&loaders);
         loaders
     }
@@ -247,7 +250,9 @@ impl Catalogue {
 fn read_loaders(store: &Layout) -> Result<BTreeMap<String, Loader>, layout::Error> {
     let mut images = store.images()?;
     images.sort_by_key(|found| found.manifest.name == LOADERS_IMAGE);
-    let artifacts = images.into_iter().flat_map(|Found { manifest, .. }| manifest.artifacts);
+    let artifacts = images
+        .into_iter()
+        .flat_map(|Found { manifest, .. }| manifest.artifacts);
     Ok(artifacts
         .filter(|artifact| artifact.role == Role::Loader)
         .map(|artifact| {

@@ -117,7 +117,10 @@ impl Server {
     }
 
     async fn receive(&self, buffers: &mut [Vec<u8>], metas: &mut [RecvMeta]) -> usize {
-        let mut slices: Vec<_> = buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
+        let mut slices: Vec<_> = buffers
+            .iter_mut()
+            .map(|buffer| IoSliceMut::new(buffer))
+            .collect();
         let received = self
             .socket
             .async_io(Interest::READABLE, || {

@@ -1,7 +1,10 @@
 //! Files as memory: one mapping, however many hosts read it.
 //!
 //! It refuses files that may change: only those of the store, which are named by digest, come here.
-#![expect(unsafe_code, reason = "mapping a file is unsafe: someone else could truncate it")]
+#![expect(
+    unsafe_code,
+    reason = "mapping a file is unsafe: someone else could truncate it"
+)]
 
 use std::fs::File;
 use std::io;

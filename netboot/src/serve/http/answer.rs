@@ -9,8 +9,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT_RANGES, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName,
-    HeaderValue, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE, WWW_AUTHENTICATE,
+    ACCEPT_RANGES, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE,
+    WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use image_manifest::{Digest, Report};
@@ -38,8 +39,16 @@ impl<A: BootApi> Server<A> {
     pub(super) async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let path: String = request.uri().path().chars().take(ASKED_LIMIT).collect();
         let head = request.method() == Method::HEAD;
-        let answer = match Route::parse(request.uri().path()) {
-            Ok(route) => self.route(route, request, peer).await,
+        let route = Route::parse(request.uri().path());
+        let methods = route.as_ref().map_or("", Route::methods);
+        let answer = match route {
+            Ok(route) if permits(methods, request.method()) => {
+                self.route(route, request, peer).await
+            }
+            Ok(_) => {
+                let reason = format!("only {methods} can be asked here");
+                Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, reason))
+            }
             Err(refusal) => Err(refusal),
         };
         let mut response = answer.unwrap_or_else(|refusal| {
@@ -48,9 +57,13 @@ impl<A: BootApi> Server<A> {
                 reason = refusal.reason.as_str(), "http request refused"
             );
             let remote = peer.remote.ip().to_canonical();
-            self.log.refused(remote, Protocol::Http, &path, &refusal.reason);
+            self.log
+                .refused(remote, Protocol::Http, &path, &refusal.reason);
             refuse(&refusal)
         });
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            response = with(response, [(ALLOW, methods.to_owned())]);
+        }
         if head {
             // Said before hyper drops the body: `Content-Length` is that of a GET (RFC 9110 §9.3.2).
             let length = hyper::body::Body::size_hint(response.body()).exact();
@@ -67,14 +80,13 @@ impl<A: BootApi> Server<A> {
         match route {
             Route::Loader(name) => self.loader(name, &request, peer).await,
             Route::Artifact(digest) => self.artifact(digest, &request, peer).await,
-            Route::Script(mac) => self.script(mac, &request, peer).await,
+            Route::Script(mac) => self.script(mac, peer).await,
             Route::Host(boot) => self.host(&boot, &request, peer).await,
             Route::Reports(boot) => self.report(&boot, request, peer).await,
         }
     }
 
     async fn loader(&self, name: String, request: &Request<Incoming>, peer: Peer) -> Answer {
-        read_only(request)?;
         let asked = name.clone();
         let open = move |catalogue: &Catalogue| {
             let loader = catalogue.loader(&asked)?;
@@ -88,17 +100,30 @@ impl<A: BootApi> Server<A> {
         } else {
             "application/octet-stream"
         };
-        self.file(Wanted::Loader(name), digest, &bytes, media_type, request, peer)
+        self.file(
+            Wanted::Loader(name),
+            digest,
+            &bytes,
+            media_type,
+            request,
+            peer,
+        )
     }
 
     async fn artifact(&self, digest: Digest, request: &Request<Incoming>, peer: Peer) -> Answer {
-        read_only(request)?;
         let bytes = match self.catalogue.opened(&digest) {
             Some(bytes) => bytes,
             None => self.open(move |catalogue| catalogue.open(&digest)).await?,
         };
         let media_type = "application/octet-stream";
-        self.file(Wanted::Artifact(digest), digest, &bytes, media_type, request, peer)
+        self.file(
+            Wanted::Artifact(digest),
+            digest,
+            &bytes,
+            media_type,
+            request,
+            peer,
+        )
     }
 
     /// Opens a file where waiting for the disk stops no other connection.
@@ -161,7 +186,10 @@ impl<A: BootApi> Server<A> {
             Some(Ranged::Unsatisfiable) => {
                 let reason = format!("the file has {size} bytes only");
                 let refusal = Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, reason);
-                return Ok(with(refuse(&refusal), [(CONTENT_RANGE, format!("bytes */{size}"))]));
+                return Ok(with(
+                    refuse(&refusal),
+                    [(CONTENT_RANGE, format!("bytes */{size}"))],
+                ));
             }
         };
         let body = if request.method() == Method::HEAD {
@@ -195,25 +223,28 @@ impl<A: BootApi> Server<A> {
         Ok(response)
     }
 
-    async fn script(&self, mac: Mac, request: &Request<Incoming>, peer: Peer) -> Answer {
-        // A script starts a boot, so HEAD must not ask for one.
-        only(request, &[Method::GET])?;
+    async fn script(&self, mac: Mac, peer: Peer) -> Answer {
         let script = self.boots.script(mac, peer).await?;
         let response = respond(StatusCode::OK, Body::text(script));
         // A boot decision is never cached.
         Ok(with(
             response,
-            [(CONTENT_TYPE, SCRIPT.to_owned()), (CACHE_CONTROL, "no-store".to_owned())],
+            [
+                (CONTENT_TYPE, SCRIPT.to_owned()),
+                (CACHE_CONTROL, "no-store".to_owned()),
+            ],
         ))
     }
 
     async fn host(&self, boot: &str, request: &Request<Incoming>, peer: Peer) -> Answer {
-        only(request, &[Method::GET])?;
         let token = token(request.headers())?;
         let config = self.boots.host(boot, token, peer).await?;
         let json = serde_json::to_vec(&config).map_err(|error| {
             tracing::warn!(error = %error, "host config not written");
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the host config cannot be written")
+            Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the host config cannot be written",
+            )
         })?;
         let response = respond(StatusCode::OK, Body::text(json));
         Ok(with(
@@ -226,11 +257,13 @@ impl<A: BootApi> Server<A> {
     }
 
     async fn report(&self, boot: &str, request: Request<Incoming>, peer: Peer) -> Answer {
-        only(&request, &[Method::POST])?;
         let token = token(request.headers())?.to_owned();
         let body = self.read(request).await?;
         let report: Report = serde_json::from_slice(&body).map_err(|error| {
-            Refusal::new(StatusCode::BAD_REQUEST, format!("this is no report: {error}"))
+            Refusal::new(
+                StatusCode::BAD_REQUEST,
+                format!("this is no report: {error}"),
+            )
         })?;
         self.boots.report(boot, &token, report, peer).await?;
         Ok(respond(StatusCode::NO_CONTENT, Body::text(Bytes::new())))
@@ -259,23 +292,19 @@ impl<A: BootApi> Server<A> {
     }
 }
 
-fn read_only(request: &Request<Incoming>) -> Result<(), Refusal> {
-    only(request, &[Method::GET, Method::HEAD])
-}
-
-fn only(request: &Request<Incoming>, methods: &[Method]) -> Result<(), Refusal> {
-    if methods.contains(request.method()) {
-        return Ok(());
-    }
-    let allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
-    Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, allowed.join(", ")))
+fn permits(methods: &str, method: &Method) -> bool {
+    methods
+        .split(", ")
+        .any(|permitted| permitted == method.as_str())
 }
 
 /// Reads the token of `Authorization: Bearer` (RFC 6750 §2.1).
 fn token(headers: &HeaderMap) -> Result<&str, Refusal> {
     let token = text(headers, AUTHORIZATION).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then_some(token.trim())
     });
     token.filter(|token| !token.is_empty()).ok_or_else(|| {
         let reason = "the boot's token is needed: `Authorization: Bearer …`";
@@ -324,13 +353,15 @@ fn refuse(refusal: &Refusal) -> Response<Body> {
     text.push('\n');
     let response = with(
         respond(*status, Body::text(text)),
-        [(CONTENT_TYPE, SCRIPT.to_owned()), (CACHE_CONTROL, "no-store".to_owned())],
+        [
+            (CONTENT_TYPE, SCRIPT.to_owned()),
+            (CACHE_CONTROL, "no-store".to_owned()),
+        ],
     );
-    match *status {
-        StatusCode::METHOD_NOT_ALLOWED => with(response, [(ALLOW, reason.clone())]),
-        StatusCode::UNAUTHORIZED => with(response, [(WWW_AUTHENTICATE, "Bearer".to_owned())]),
-        _ => response,
+    if *status == StatusCode::UNAUTHORIZED {
+        return with(response, [(WWW_AUTHENTICATE, "Bearer".to_owned())]);
     }
+    response
 }
 
 /// Lets a refusal stand in an error chain.

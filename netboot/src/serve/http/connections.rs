@@ -26,7 +26,8 @@ const FIELDS_LIMIT: usize = 64;
 /// When the kernel has no descriptor left, others must close before it helps to ask again.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 /// A reason that needs no request to be read.
-const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 40\r\n\
+const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 40\r\n\
     Connection: close\r\nRetry-After: 1\r\n\r\ntoo many connections with your address.\n";
 
 /// Accepts on all listeners until it is dropped.

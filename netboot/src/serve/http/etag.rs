@@ -11,7 +11,9 @@ pub(super) fn of(digest: &Digest) -> String {
 
 /// Tells whether `If-None-Match` names the file: the client has it (RFC 9110 §13.1.2, weak comparison).
 pub(super) fn names(list: &str, tag: &str) -> bool {
-    any(list, |listed| listed.strip_prefix("W/").unwrap_or(listed) == tag)
+    any(list, |listed| {
+        listed.strip_prefix("W/").unwrap_or(listed) == tag
+    })
 }
 
 /// Tells whether `If-Match` names the file (RFC 9110 §13.1.1, strong comparison).
@@ -45,10 +47,18 @@ mod tests {
             ("in a list", list.as_str(), (true, false, false)),
             ("any", "*", (true, true, false)),
             ("another", "\"other\"", (false, false, false)),
-            ("a date", "Sat, 29 Oct 1994 19:43:31 GMT", (false, false, false)),
+            (
+                "a date",
+                "Sat, 29 Oct 1994 19:43:31 GMT",
+                (false, false, false),
+            ),
         ];
         for (name, value, expected) in cases {
-            let found = (names(value, &tag), names_strongly(value, &tag), is(value, &tag));
+            let found = (
+                names(value, &tag),
+                names_strongly(value, &tag),
+                is(value, &tag),
+            );
             assert_eq!(found, expected, "{name}");
         }
     }

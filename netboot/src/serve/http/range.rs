@@ -29,7 +29,10 @@ impl Ranged {
         if !unit.trim().eq_ignore_ascii_case("bytes") {
             return None;
         }
-        let mut ranges = set.split(',').map(str::trim).filter(|range| !range.is_empty());
+        let mut ranges = set
+            .split(',')
+            .map(str::trim)
+            .filter(|range| !range.is_empty());
         let (range, None) = (ranges.next()?, ranges.next()) else {
             return None;
         };
@@ -38,7 +41,11 @@ impl Ranged {
             return Some(Self::suffix(number(last)?, size));
         }
         let first = number(first)?;
-        let last = if last.is_empty() { u64::MAX } else { number(last)? };
+        let last = if last.is_empty() {
+            u64::MAX
+        } else {
+            number(last)?
+        };
         if first > last {
             return None;
         }

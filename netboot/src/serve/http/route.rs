@@ -1,6 +1,6 @@
 //! Paths, and what they name.
 //!
-//! It refuses to look further than the path: methods and tokens are judged where a route is answered.
+//! It refuses to look further than the path: tokens are judged where a route is answered.
 
 use std::str::FromStr;
 
@@ -41,11 +41,24 @@ impl Route {
             )),
         }
     }
+
+    /// Lists the methods that can be asked for, as `Allow` does.
+    pub(super) fn methods(&self) -> &'static str {
+        match self {
+            Self::Loader(_) | Self::Artifact(_) => "GET, HEAD",
+            // A script starts a boot, so HEAD must not ask for one.
+            Self::Script(_) | Self::Host(_) => "GET",
+            Self::Reports(_) => "POST",
+        }
+    }
 }
 
 fn boot_id(boot: &str) -> Result<String, Refusal> {
     if boot.len() > MAX_BOOT {
-        return Err(Refusal::new(StatusCode::NOT_FOUND, "no boot has a name this long"));
+        return Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            "no boot has a name this long",
+        ));
     }
     Ok(boot.to_owned())
 }
