@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use image_sandbox::{Outcome, Ownership, Sandbox, Session, Status};
 
@@ -95,6 +96,8 @@ impl Settings {
     #[must_use]
     pub fn sandbox(&self, root: &Path) -> Sandbox {
         let mut sandbox = Sandbox::new(root, &self.helper);
+        // One dpkg run configures everything, perhaps on a slow and busy computer.
+        sandbox.deadline = Duration::from_mins(30);
         for (name, value) in [
             ("DEBIAN_FRONTEND", "noninteractive"),
             ("DEBCONF_NONINTERACTIVE_SEEN", "true"),

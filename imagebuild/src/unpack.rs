@@ -24,7 +24,7 @@ use image_sandbox::{Owner, Ownership};
 
 use aliases::Aliases;
 use claims::Claims;
-pub(crate) use diversions::Diversions;
+pub(crate) use diversions::{Diversion, Diversions};
 pub use excludes::Excludes;
 use package::{Order, Package};
 use place::{Links, Place};
@@ -238,6 +238,14 @@ impl Unpacked {
         diversions: &Diversions,
     ) -> Result<(), Error> {
         self.waiting.remove(&index);
+        for Diversion { path, to, package } in &diversions.0 {
+            let inside = |path: &str| {
+                let path = path.strip_prefix('/').unwrap_or(path);
+                self.aliases.resolve(path.as_bytes().to_vec())
+            };
+            let diverter = self.packages.iter().position(|p| p.name == *package);
+            self.claims.divert(&inside(path), &inside(to), diverter);
+        }
         let claims = Mutex::new(std::mem::take(&mut self.claims));
         let task = Task {
             tree: self,
@@ -443,3 +451,6 @@ impl Unpacked {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,11 +104,11 @@ fn enter(control: UnixStream) -> Result<ExitCode, Refused> {
             nix::unistd::sethostname("localhost")
                 .map_err(|e| Refused::new("set the host name", e))?;
             nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-            raise_limits();
-            let supervisor = Supervisor {
+            let mut supervisor = Supervisor {
                 owners: owners.into_iter().collect(),
                 ..Supervisor::default()
             };
+            supervisor.owners.allow_pins(raise_limits());
             let first = First::new(control, supervisor)?;
             // The builder is gone, or will be told by the socket's end.
             Ok(first
@@ -134,13 +134,15 @@ fn wait_for(child: Pid, control: UnixStream, null: &fs::File) -> Result<ExitCode
     }
 }
 
-/// Pinned inodes cost descriptors; with less, fewer are pinned.
-fn raise_limits() {
+/// Raises the limit of descriptors, and returns how many of them pinned inodes may take.
+fn raise_limits() -> usize {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return;
+        return 0;
     };
-    setrlimit(Resource::RLIMIT_NOFILE, hard.min(16384).max(soft), hard).unwrap_or_default();
+    let wanted = hard.min(16384).max(soft);
+    let limit = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map_or(soft, |()| wanted);
+    usize::try_from(limit / 2).unwrap_or_default()
 }
 
 /// The first process of the sandbox.

@@ -11,8 +11,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// Pinned inodes at most; a tree has a few hundred entries that are not `root:root`.
-const PINS_MAX: usize = 4096;
+/// Pinned inodes at most, each of which costs a descriptor of the 1024 that a program may have. A
+/// tree has about fifty entries that are not `root:root`; beyond, inodes are held by number alone.
+const PINS_MAX: usize = 400;
 
 /// An inode on this computer: device and number, as `stat` tells them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,10 +77,21 @@ impl Owner {
 ///
 /// Entries that differ from `root:root` hold their inode open, so that its number cannot be
 /// given to another file while the table lives.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ownership {
     entries: HashMap<Inode, Owner>,
     pins: HashMap<Inode, File>,
+    pins_max: usize,
+}
+
+impl Default for Ownership {
+    fn default() -> Self {
+        Self {
+            entries: HashMap::new(),
+            pins: HashMap::new(),
+            pins_max: PINS_MAX,
+        }
+    }
 }
 
 impl Ownership {
@@ -136,7 +148,7 @@ impl Ownership {
         if owner.is_plain_root() {
             self.pins.remove(&inode);
         } else if let Some(file) = pin
-            && self.pins.len() < PINS_MAX
+            && self.pins.len() < self.pins_max
         {
             self.pins.insert(inode, file);
         }
@@ -150,9 +162,14 @@ impl Ownership {
         self.pins.remove(&inode);
     }
 
+    /// Allows more inodes to be pinned, for a process that raised its limit of descriptors.
+    pub(crate) fn allow_pins(&mut self, pins_max: usize) {
+        self.pins_max = pins_max;
+    }
+
     /// Lets go of inodes that have no name left, when many are held.
     pub(crate) fn prune(&mut self) {
-        if self.pins.len() < PINS_MAX / 2 {
+        if self.pins.len() < self.pins_max / 2 {
             return;
         }
         let gone: Vec<Inode> = self
@@ -251,7 +268,7 @@ impl FromIterator<(Inode, Owner)> for Ownership {
     fn from_iter<I: IntoIterator<Item = (Inode, Owner)>>(entries: I) -> Self {
         Self {
             entries: entries.into_iter().collect(),
-            pins: HashMap::new(),
+            ..Self::default()
         }
     }
 }

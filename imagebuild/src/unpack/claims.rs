@@ -83,6 +83,16 @@ impl Claims {
         Ruling::Write
     }
 
+    /// Follows files that a diversion has moved away from another package's path.
+    pub(crate) fn divert(&mut self, from: &[u8], to: &[u8], diverter: Option<usize>) {
+        let moved = |claim: &Claim| claim.sort == Sort::Other && Some(claim.package) != diverter;
+        if self.paths.get(from).is_some_and(moved)
+            && let Some(claim) = self.paths.remove(from)
+        {
+            self.paths.insert(to.to_vec(), claim);
+        }
+    }
+
     /// Claims anything else.
     pub(crate) fn other(&mut self, path: &[u8], me: usize, packages: &[Package]) -> Ruling {
         let Some(claim) = self.paths.get_mut(path) else {

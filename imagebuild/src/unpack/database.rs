@@ -86,16 +86,27 @@ fn stanza(package: &Package) -> String {
             text.push_str("Status: install ok unpacked\n");
         }
     }
-    let conffiles = package.control.conffiles();
-    if !conffiles.is_empty() {
+    let conffiles = package.text("conffiles").unwrap_or_default();
+    let mut lines = conffiles.lines().filter_map(conffile).peekable();
+    if lines.peek().is_some() {
         text.push_str("Conffiles:\n");
-        for path in conffiles {
-            // The mark of one that was unpacked as `.dpkg-new` and waits for its name.
-            writeln!(text, " /{path} newconffile").unwrap_or_default();
-        }
+        lines.for_each(|line| text.push_str(&line));
     }
     text.push('\n');
     text
+}
+
+/// A configuration file as the status file names it.
+fn conffile(line: &str) -> Option<String> {
+    // The mark of one that was unpacked as `.dpkg-new` and waits for its name.
+    match line.trim_end().rsplit_once(' ') {
+        Some(("remove-on-upgrade", path)) => {
+            Some(format!(" {path} newconffile remove-on-upgrade\n"))
+        }
+        _ => line
+            .starts_with('/')
+            .then(|| format!(" {} newconffile\n", line.trim_end())),
+    }
 }
 
 /// Interests in triggers, as `deb-triggers` says; what is activated reaches nobody yet, since no
@@ -146,6 +157,22 @@ fn plain_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn conffiles_are_marked_as_new() {
+        let cases = [
+            ("/etc/a b", Some(" /etc/a b newconffile\n")),
+            (
+                "remove-on-upgrade /etc/old",
+                Some(" /etc/old newconffile remove-on-upgrade\n"),
+            ),
+            ("etc/relative", None),
+            ("", None),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(conffile(line).as_deref(), expected, "{line}");
+        }
+    }
 
     #[test]
     fn interests_are_read() {
