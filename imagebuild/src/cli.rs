@@ -4,6 +4,7 @@
 
 mod build;
 mod failure;
+mod lock;
 mod narration;
 mod report;
 mod verify;
@@ -30,6 +31,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Resolves a definition into exact packages and writes its lock.
+    Lock(lock::LockArgs),
     /// Builds the image of a definition and its lock into a store.
     Build(build::BuildArgs),
     /// Checks that every artifact of an image is what its manifest says.
@@ -66,6 +69,7 @@ pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
     narration::start();
     let done = match &cli.verb {
+        Verb::Lock(args) => lock::run(args),
         Verb::Build(args) => build::run(args),
         Verb::Verify(args) => verify::run(args),
     };

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use image_manifest::layout;
 use imagebuild::definition::Problem;
+use imagebuild::fetch::{self, Fault};
 use imagebuild::lock::{self, StaleLock};
-use imagebuild::{assemble, cache, fetch, mirror, verify};
+use imagebuild::{assemble, cache, mirror, verify};
 
 /// The exit codes, other than 0 (done) and 2 (bad usage, which clap answers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +29,21 @@ impl From<Exit> for ExitCode {
     }
 }
 
+impl From<Fault> for Exit {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Configuration => Self::Configuration,
+            Fault::Remote => Self::Remote,
+            Fault::Machine => Self::Failed,
+        }
+    }
+}
+
 /// Why a verb failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     Problems(Vec<Problem>),
+    Resolve(lock::RunError),
     Lock(lock::Error),
     Stale(StaleLock),
     Mirror(mirror::Error),
@@ -50,12 +62,8 @@ impl Failure {
             Self::Problems(_) | Self::Lock(_) | Self::Stale(_) | Self::Mirror(_) => {
                 Exit::Configuration
             }
-            Self::Fetch(fetch::Error::Mirror(_)) => Exit::Configuration,
-            Self::Fetch(
-                fetch::Error::Gone { .. }
-                | fetch::Error::Differs { .. }
-                | fetch::Error::Offline { .. },
-            ) => Exit::Remote,
+            Self::Resolve(error) => error.fault().into(),
+            Self::Fetch(error) => error.fault().into(),
             Self::Assemble(error) if error.is_of_the_definition() => Exit::Configuration,
             _ => Exit::Failed,
         }
@@ -68,6 +76,7 @@ impl Failure {
                 Some(problem) => problem,
                 None => &std::fmt::Error,
             },
+            Self::Resolve(error) => error,
             Self::Lock(error) => error,
             Self::Stale(error) => error,
             Self::Mirror(error) => error,

@@ -57,7 +57,8 @@ fn underline(problem: &Problem) -> String {
     };
     let handler = GraphicalReportHandler::new_themed(theme).with_links(false);
     // What cannot be drawn was said in words already.
-    drop(handler.render_report(&mut text, report.as_ref()));
+    let drawn = handler.render_report(&mut text, report.as_ref());
+    drawn.unwrap_or_default();
     text
 }
 
