@@ -119,7 +119,7 @@ fn write_reply(out: &mut String, reply: &Reply) -> fmt::Result {
         line(out, "next form", next.text())?;
     }
     if !reply.siaddr.is_unspecified() {
-        line(out, "next", reply.siaddr)?;
+        line(out, "siaddr", reply.siaddr)?;
     }
     if let Some(file) = &reply.file {
         line(out, "file", file)?;
@@ -163,7 +163,7 @@ impl Display for Kept<'_> {
         write!(f, "{address} {state} by {client}")?;
         match state {
             LeaseState::Released => Ok(()),
-            _ => write!(f, " until {until}"),
+            _ => write!(f, " until {}", until.utc()),
         }
     }
 }

@@ -103,11 +103,11 @@ pub fn verdict(events: &[Event], expected: &Expectation, now: Timestamp) -> Verd
 
 /// What the host said about itself last, if it did.
 fn reported(events: &[Event], expected: &Expectation, now: Timestamp) -> Option<Verdict> {
-    let (at, stage) = events.iter().rev().find_map(|event| match &event.what {
+    let (at, said) = events.iter().rev().find_map(|event| match &event.what {
         What::Report(report) => Some((event.at, &report.stage)),
         _ => None,
     })?;
-    let (tree, ill) = match stage {
+    let (tree, ill) = match said {
         Stage::Failed { reason } => {
             return Some(Verdict {
                 state: State::Failed,

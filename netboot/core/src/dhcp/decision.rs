@@ -112,6 +112,9 @@ pub enum Silence {
     /// The site does not list the host, and the network answers listed hosts only.
     #[error("no host of the site has this hardware address")]
     UnknownHost,
+    /// It has neither hardware address nor client identifier (RFC 2131 §4.2 wants one of them).
+    #[error("the client does not say who it is")]
+    Nameless,
     /// The host's reserved address belongs to another network.
     #[error("the host's address {address} belongs to another network")]
     HostElsewhere {
@@ -171,6 +174,7 @@ impl Silence {
             Self::NotAQuestion(_) => "not-a-question",
             Self::UnknownNetwork { .. } => "unknown-network",
             Self::UnknownHost => "unknown-host",
+            Self::Nameless => "nameless",
             Self::HostElsewhere { .. } => "host-elsewhere",
             Self::OtherServer { .. } => "other-server",
             Self::NoPool => "no-pool",

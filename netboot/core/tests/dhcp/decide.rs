@@ -447,6 +447,11 @@ fn malformed_packets_are_counted_and_nothing_more() {
             [good.clone(), vec![0; 5000]].concat(),
             "malformed",
         ),
+        (
+            "no name",
+            packet(DISCOVER, netboot_core::Mac([0; 6])).encode(),
+            "nameless",
+        ),
         ("no message type", good[..240].to_vec(), "not-a-question"),
         ("a message for clients", change(242, 2), "not-a-question"),
         (

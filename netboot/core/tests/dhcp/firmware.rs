@@ -213,4 +213,9 @@ fn port_4011_is_answered_to_its_sender() {
         (ack.yiaddr, ack.option(97)),
         (Ipv4Addr::UNSPECIFIED, Some(vec![0; 17]))
     );
+    assert_eq!(
+        ack.option(43),
+        None,
+        "as pixiecore: all firmware takes it so"
+    );
 }

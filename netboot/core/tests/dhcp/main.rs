@@ -10,3 +10,4 @@ mod firmware;
 mod laws;
 mod support;
 mod wire;
+mod words;

@@ -3,8 +3,8 @@
 //! It refuses to tell strangers, and firmware for which there is no loader.
 
 use super::super::firmware::{Firmware, Form, OFFERS_PER_FORM};
+use super::super::option;
 use super::super::reply::{Reply, Value};
-use super::super::{Port, option};
 use super::Question;
 use crate::site::Mode;
 
@@ -67,8 +67,7 @@ impl Question<'_> {
         if !class.is_empty() {
             reply.options.push((option::VENDOR_CLASS, bytes(class)));
         }
-        let asked_at_4011 = self.request.arrival.port == Port::Pxe;
-        if form == Form::Direct || (form == Form::Port4011 && asked_at_4011) {
+        if form == Form::Direct {
             reply.options.push((option::VENDOR, bytes(&SKIP_DISCOVERY)));
         }
         // Some ROMs leave option 97 out; those that send it want it back (RFC 4578 §2.3).

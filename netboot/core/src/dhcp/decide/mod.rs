@@ -75,8 +75,12 @@ impl<'a> Question<'a> {
         if host.is_none() && network.strangers == Strangers::Ignore {
             return Err(Silence::UnknownHost);
         }
+        let client = Client::of(request, host.map(Arc::as_ref));
+        if client.is_nameless() {
+            return Err(Silence::Nameless);
+        }
         Ok(Self {
-            client: Client::of(request, host.map(Arc::as_ref)),
+            client,
             profile: Profile::of(request),
             ignored: host.map_or(0, |host| tries.ignored(&host.name)),
             request,

@@ -35,6 +35,11 @@ impl Client {
         }
     }
 
+    /// Tells whether nothing distinguishes it from other clients.
+    pub(in crate::dhcp) fn is_nameless(&self) -> bool {
+        matches!(self, Self::Hardware(_, address) if address.iter().all(|&byte| byte == 0))
+    }
+
     /// Returns a number that is the same for the same client in every run (FNV-1a), so that a
     /// client without history gets the same address again from a pool that has it.
     pub(super) fn preference(&self) -> u64 {
