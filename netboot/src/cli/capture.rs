@@ -40,7 +40,7 @@ fn parse(mut file: impl Read) -> io::Result<Vec<Captured>> {
         _ => return Err(malformed("it is no pcap file; pcapng is not read")),
     };
     let field = |bytes: &[u8]| bytes.try_into().map(word).unwrap_or_default();
-    // The link type says how many bytes stand before the EtherType.
+    // The link type says how many bytes stand before the Ethernet type.
     let before = match field(&head[20..24]) & 0xffff {
         1 => 12,
         113 => 14,
@@ -81,7 +81,7 @@ fn malformed(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-/// Finds the DHCP message in what follows an EtherType.
+/// Finds the DHCP message in what follows an Ethernet type.
 fn dhcp(number: usize, kind: &[u8], rest: &[u8]) -> Option<Captured> {
     let ip = match kind {
         [0x08, 0x00] => rest,

@@ -3,7 +3,7 @@
 //! It refuses to send anything and to change what is stored.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use netboot_core::dhcp::{Arrival, Leases, Malformed, Port, Request, Tries, decide};
@@ -76,9 +76,12 @@ impl Explain {
         } in questions
         {
             let (label, explained) = answer(&bytes, arrival, &site, &leases, now);
-            text.push_str(&format!("{title}\n"));
+            text.push_str(&title);
+            text.push('\n');
             for line in explained.lines() {
-                text.push_str(&format!("  {line}\n"));
+                text.push_str("  ");
+                text.push_str(line);
+                text.push('\n');
             }
             answers.push(json!({ "packet": title, "decision": label, "explanation": explained }));
         }
@@ -126,7 +129,7 @@ impl Explain {
         Ok(samples.into_iter().map(question).collect())
     }
 
-    fn captured(&self, site: &Site, path: &PathBuf) -> Result<Vec<Question>, Failure> {
+    fn captured(&self, site: &Site, path: &Path) -> Result<Vec<Question>, Failure> {
         let network = self.network(site, None)?;
         let packets = capture::read(path).map_err(|error| {
             Failure::new(error).help(format!("`{}` must be a pcap file", path.display()))

@@ -2,6 +2,7 @@
 //!
 //! It refuses to need a running appliance: it reads the store.
 
+use std::fmt::Write as _;
 use std::thread::sleep;
 
 use clap::Args;
@@ -85,9 +86,9 @@ fn text(host: &HostView, boots: &[BootView]) -> String {
         text.push_str("verdict  silent: no packet of this host was seen\n");
         return text;
     };
-    text.push_str(&format!("boot     {}\n", boot.id));
+    writeln!(text, "boot     {}", boot.id).ok();
     if let Some(tree) = boot.tree {
-        text.push_str(&format!("tree     {tree}\n"));
+        writeln!(text, "tree     {tree}").ok();
     }
     text.push_str(&verdict(boot));
     text.push('\n');
@@ -104,7 +105,8 @@ fn text(host: &HostView, boots: &[BootView]) -> String {
                 boot.verdict.text.clone(),
             ]);
         }
-        text.push_str(&format!("\n{table}"));
+        text.push('\n');
+        text.push_str(&table.to_string());
     }
     text
 }
@@ -122,7 +124,7 @@ fn news(before: &[BootView], now: &[BootView]) -> String {
     let seen = before.first().filter(|before| before.id == boot.id);
     let mut text = String::new();
     if seen.is_none() {
-        text.push_str(&format!("boot     {}\n", boot.id));
+        writeln!(text, "boot     {}", boot.id).ok();
     }
     for (index, event) in boot.events.iter().enumerate() {
         if seen.and_then(|seen| seen.events.get(index)) != Some(event) {

@@ -2,6 +2,8 @@
 //!
 //! It refuses colours and borders: the same text is good in a log and in a mail.
 
+use std::fmt::Write as _;
+
 /// Rows of cells below a head.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -39,7 +41,8 @@ impl std::fmt::Display for Table {
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
-                line.push_str(&format!("{cell:<width$}  "));
+                // Writing to a string cannot fail.
+                write!(line, "{cell:<width$}  ").ok();
             }
             writeln!(f, "{}", line.trim_end())?;
         }

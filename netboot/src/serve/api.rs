@@ -47,21 +47,16 @@ impl Appliance {
         request: &Request,
         decision: &Decision,
     ) -> Vec<Change> {
-        let about = match decision {
-            Decision::Send { reply, .. } => Some(&reply.about),
-            Decision::Note { .. } => None,
+        let ignored = matches!(decision, Decision::Ignore(_));
+        if ignored && Profile::of(request).firmware == Firmware::Os {
             // What an operating system asks of someone else is no event of a boot.
-            Decision::Ignore(_) if Profile::of(request).firmware == Firmware::Os => {
-                return Vec::new();
-            }
-            Decision::Ignore(_) => None,
-        };
-        let host = match about {
-            Some(about) => about.host.clone(),
-            None => {
-                let host = site.identify(request.mac(), request.guid);
-                host.map(|host| Arc::clone(&host.name))
-            }
+            return Vec::new();
+        }
+        let host = if let Decision::Send { reply, .. } = decision {
+            reply.about.host.clone()
+        } else {
+            let host = site.identify(request.mac(), request.guid);
+            host.map(|host| Arc::clone(&host.name))
         };
         let (Some(host), Some(what)) = (host, What::dhcp(request, decision)) else {
             return Vec::new();
@@ -271,7 +266,7 @@ impl Appliance {
                 );
             }
             Stage::Healthy { tree } => {
-                tracing::info!(host = &*host, digest = %tree, "host is healthy")
+                tracing::info!(host = &*host, digest = %tree, "host is healthy");
             }
             Stage::Heartbeat { .. } => {}
             stage => tracing::info!(host = &*host, step = step(stage), "boot went on"),

@@ -18,7 +18,7 @@ use super::token::new_boot_id;
 use crate::store::{BootRow, Change, EVENTS_PER_BOOT, EventRow, StoreError, StoredBoot};
 
 /// A boot that was heard of this recently when the appliance starts was cut by its restart.
-const RECENT: Duration = Duration::from_secs(600);
+const RECENT: Duration = Duration::from_mins(10);
 
 /// What is known about a boot besides its timeline; stored as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -279,10 +279,7 @@ impl Running {
             .open
             .iter()
             .rposition(|open| same_slot(&open.what, &event.what))
-            .and_then(|index| {
-                let open = &self.open[index];
-                Some((index, join(open, &event)?))
-            });
+            .and_then(|index| Some((index, join(&self.open[index], &event, self.since(&event))?)));
         let (seq, what) = match joined {
             Some((_, Joined::Nothing)) => return None,
             Some((index, Joined::Instead(what))) => (self.open[index].seq, what),
@@ -300,6 +297,17 @@ impl Running {
             at_ms: event.at.0,
             event: serde_json::to_string(&what).ok()?,
         })
+    }
+
+    /// Returns when the file of an event was first asked for.
+    fn since(&self, event: &Event) -> Timestamp {
+        let What::Fetch { file, .. } = &event.what else {
+            return event.at;
+        };
+        let started = self.open.iter().find(|open| {
+            matches!(&open.what, What::Fetch { file: other, transfer: Transfer::Started, .. } if other == file)
+        });
+        started.map_or(event.at, |open| open.at)
     }
 
     /// Remembers an event that later ones may be joined with.
@@ -354,7 +362,7 @@ enum Joined {
 }
 
 /// Joins an event with the newest one of its kind, if both say the same.
-fn join(open: &Open, event: &Event) -> Option<Joined> {
+fn join(open: &Open, event: &Event, since: Timestamp) -> Option<Joined> {
     match (&open.what, &event.what) {
         (What::Report(before), What::Report(report)) => match (&before.stage, &report.stage) {
             (Stage::Heartbeat { .. }, Stage::Heartbeat { .. }) if before.stage == report.stage => {
@@ -367,7 +375,7 @@ fn join(open: &Open, event: &Event) -> Option<Joined> {
         }
         (What::Fetch { name, .. }, What::Fetch { name: now, .. }) if name != now => None,
         (What::Fetch { transfer, .. }, What::Fetch { transfer: step, .. }) => {
-            let transfer = add(open.at, transfer, event.at, step)?;
+            let transfer = add(transfer, step, event.at.since(since))?;
             let mut what = event.what.clone();
             if let What::Fetch { transfer: sum, .. } = &mut what {
                 *sum = transfer;
@@ -382,16 +390,13 @@ fn join(open: &Open, event: &Event) -> Option<Joined> {
 }
 
 /// Adds up the pieces that a file is fetched in: stage1 asks for the root in some forty ranges.
-fn add(since: Timestamp, sum: &Transfer, at: Timestamp, piece: &Transfer) -> Option<Transfer> {
+fn add(sum: &Transfer, piece: &Transfer, elapsed: Duration) -> Option<Transfer> {
     Some(match (sum, piece) {
         (Transfer::Started, Transfer::Started) => Transfer::Started,
-        (Transfer::Done { bytes, elapsed_ms }, Transfer::Done { bytes: more, .. }) => {
-            Transfer::Done {
-                bytes: bytes.saturating_add(*more),
-                // The first piece had ended at `since`; from there to now is what the others took.
-                elapsed_ms: (*elapsed_ms).max(at.0.saturating_sub(since.0)),
-            }
-        }
+        (Transfer::Done { bytes, .. }, Transfer::Done { bytes: more, .. }) => Transfer::Done {
+            bytes: bytes.saturating_add(*more),
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        },
         (
             Transfer::Failed { bytes, .. },
             Transfer::Failed {

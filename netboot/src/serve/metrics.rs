@@ -1,4 +1,4 @@
-//! Counters of what the appliance does, and the listener that shows them as OpenMetrics.
+//! Counters of what the appliance does, and the listener that shows them as `OpenMetrics`.
 //!
 //! It refuses labels without a bound: no host, no hardware address, no file name.
 

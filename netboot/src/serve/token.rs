@@ -148,7 +148,12 @@ fn raw(digest: &image_manifest::Digest) -> Vec<u8> {
 pub(crate) fn new_boot_id() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 10];
     getrandom::fill(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!(
+        "{:020x}",
+        bytes
+            .iter()
+            .fold(0_u128, |number, byte| { number << 8 | u128::from(*byte) })
+    ))
 }
 
 #[cfg(test)]

@@ -31,10 +31,10 @@ fn fetch(file: File, transfer: Transfer) -> What {
     }
 }
 
-fn heartbeat(uptime_ms: u64, state: &str) -> What {
+fn heartbeat(uptime_ms: u64, system: &str) -> What {
     let stage = Stage::Heartbeat {
         tree: Digest::of(b"tree"),
-        state: state.to_owned(),
+        state: system.to_owned(),
     };
     What::Report(Report { uptime_ms, stage })
 }
@@ -88,7 +88,7 @@ impl Play {
         }
     }
 
-    fn whats(&self) -> Vec<What> {
+    fn timeline(&self) -> Vec<What> {
         let (_, events) = read_boot(&self.stored()).unwrap();
         events.into_iter().map(|event| event.what).collect()
     }
@@ -147,7 +147,7 @@ fn what_repeats_itself_is_one_event() {
         heartbeat(60, "degraded"),
         heartbeat(70, "running"),
     ];
-    assert_eq!(play.whats(), expected);
+    assert_eq!(play.timeline(), expected);
 }
 
 #[test]
@@ -172,9 +172,9 @@ fn pieces_of_a_file_add_up() {
     let expected = [
         dhcp(Firmware::Ipxe),
         fetch(File::Rootfs, Transfer::Started),
-        done(12, 2_000),
+        done(12, 4_000),
     ];
-    assert_eq!(play.whats(), expected);
+    assert_eq!(play.timeline(), expected);
 }
 
 #[test]
@@ -185,10 +185,10 @@ fn a_timeline_has_an_end_and_keeps_the_newest_event() {
         play.event(dhcp(Firmware::Bios)).unwrap();
         play.event(What::Refused { reason }).unwrap();
     }
-    let whats = play.whats();
-    assert_eq!(whats.len(), EVENTS_PER_BOOT as usize);
+    let timeline = play.timeline();
+    assert_eq!(timeline.len(), EVENTS_PER_BOOT as usize);
     let reason = format!("{}", EVENTS_PER_BOOT + 9);
-    assert_eq!(whats.last(), Some(&What::Refused { reason }));
+    assert_eq!(timeline.last(), Some(&What::Refused { reason }));
 }
 
 #[test]

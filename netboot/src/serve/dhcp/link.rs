@@ -122,7 +122,8 @@ mod raw {
         datagram: &[u8],
     ) -> io::Result<()> {
         let interface = i32::try_from(interface).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let [a, b, c, d, e, f] = mac;
+        let mut octets = [0; 8];
+        octets[..6].copy_from_slice(&mac);
         let address = libc::sockaddr_ll {
             sll_family: libc::AF_PACKET.try_into().unwrap_or_default(),
             sll_protocol: 0x0800_u16.to_be(),
@@ -130,7 +131,7 @@ mod raw {
             sll_hatype: 0,
             sll_pkttype: 0,
             sll_halen: 6,
-            sll_addr: [a, b, c, d, e, f, 0, 0],
+            sll_addr: octets,
         };
         let size = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).unwrap_or_default();
         // SAFETY: `datagram` and `address` are live for the whole call, and their true sizes are
