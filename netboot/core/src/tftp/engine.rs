@@ -154,9 +154,9 @@ pub enum Silence {
     /// All transfers are taken. The client asks again, while an error would end its boot.
     #[error("too many transfers")]
     Busy,
-    /// An acknowledgement that says nothing new.
-    #[error("nothing new")]
-    NothingNew,
+    /// An acknowledgement that is old, or whose next blocks are under way.
+    #[error("nothing is due")]
+    NothingDue,
 }
 
 impl Silence {
@@ -168,7 +168,7 @@ impl Silence {
             Self::UnknownTransfer => "unknown_transfer",
             Self::DuplicateRequest => "duplicate_request",
             Self::Busy => "busy",
-            Self::NothingNew => "nothing_new",
+            Self::NothingDue => "nothing_due",
         }
     }
 }
@@ -242,7 +242,11 @@ impl<F: Clone> Engine<F> {
                 refuse(peer, file, ErrorCode::AccessViolation, text, out);
             }
             Ok(Packet::Ack(block)) => {
+                let before = out.len();
                 self.step(now, peer.address, out, |transfer| transfer.ack(now, block));
+                if out.len() == before {
+                    ignore(peer.address, Silence::NothingDue, out);
+                }
             }
             Ok(Packet::Error { code, text }) => self.aborted(now, peer.address, code, text, out),
             Err(malformed) if Packet::is_request(bytes) => {
@@ -366,8 +370,6 @@ impl<F: Clone> Engine<F> {
         if before != after {
             self.timers.remove(&(before, peer));
             self.timers.insert((after, peer));
-        } else if step == Step::Wait {
-            ignore(peer, Silence::NothingNew, out);
         }
         self.perform(now, peer, step, out);
     }
