@@ -32,7 +32,8 @@ enum Level {
 /// Opens the kernel's log and the console; `/proc` and `/dev` are mounted.
 pub(crate) fn open() {
     // User space may log 10 lines in 5 s by default: too few for the reasons of a failing boot.
-    let unlimited = fs::write("/proc/sys/kernel/printk_devkmsg", "on");
+    // The kernel takes the word with its line end only.
+    let unlimited = fs::write("/proc/sys/kernel/printk_devkmsg", "on\n");
     let open = |path| OpenOptions::new().write(true).open(path).ok();
     let console_level = fs::read_to_string("/proc/sys/kernel/printk")
         .ok()
@@ -50,7 +51,7 @@ pub(crate) fn open() {
 
 /// Gives the kernel's limit on messages back, for the running system.
 pub(crate) fn close() {
-    if fs::write("/proc/sys/kernel/printk_devkmsg", "ratelimit").is_err() {
+    if fs::write("/proc/sys/kernel/printk_devkmsg", "ratelimit\n").is_err() {
         warn("the kernel's limit on messages was not restored");
     }
 }

@@ -4,6 +4,7 @@
 //! did not have its digest. A cut connection goes on where it stopped; while the appliance is
 //! away it is asked again, for a bounded time.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddrV4;
@@ -27,8 +28,8 @@ const BUFFER: usize = 256 * 1024;
 /// An appliance that is replaced or repaired is back by then; a host that waits longer had
 /// better start over and ask DHCP again.
 const WITHOUT_PROGRESS: Duration = Duration::from_mins(10);
-/// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause between two tries: an appliance that is back is not kept waiting.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// A "no" of the appliance may be one of a restart or an upload in progress; so often, it is not.
 const REFUSALS: u32 = 5;
 /// How often the same trouble is said again.
@@ -77,7 +78,7 @@ pub(crate) fn fetch(
             failure: None,
             progress: started,
             cuts: 0,
-            told: None,
+            told: BTreeMap::new(),
         }),
     };
     thread::scope(|scope| {
@@ -112,8 +113,8 @@ struct State<'a> {
     /// When the last piece arrived.
     progress: Instant,
     cuts: u32,
-    /// The last trouble that was said, and when.
-    told: Option<(String, Instant)>,
+    /// The troubles that were said, and when.
+    told: BTreeMap<String, Instant>,
 }
 
 impl Shared<'_> {
@@ -167,7 +168,9 @@ impl Shared<'_> {
                         return Err(Error::Refused(error));
                     }
                     let idle = self.with(|state| {
-                        state.cuts = state.cuts.saturating_add(1);
+                        // A connection that was never made cut nothing.
+                        let cut = !matches!(error, http::Error::Connect { .. });
+                        state.cuts = state.cuts.saturating_add(u32::from(cut));
                         state.progress.elapsed()
                     });
                     if idle > WITHOUT_PROGRESS {
@@ -226,10 +229,10 @@ impl Shared<'_> {
         // What differs from one time to the next stands behind the semicolon.
         let kind = trouble.split(';').next().unwrap_or_default();
         let news = self.with(|state| {
-            let known = state.told.as_ref();
-            let news = known.is_none_or(|(old, at)| old != kind || at.elapsed() > SAY_AGAIN);
+            let said = state.told.get(kind);
+            let news = said.is_none_or(|at| at.elapsed() > SAY_AGAIN);
             if news {
-                state.told = Some((kind.to_owned(), Instant::now()));
+                state.told.insert(kind.to_owned(), Instant::now());
             }
             news
         });

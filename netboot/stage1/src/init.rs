@@ -4,13 +4,15 @@
 //! at the appliance, and a reboot; none is skipped, and nothing is booted that is not the image this
 //! initrd was built with.
 
-use std::fs;
+use std::convert::Infallible;
+use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddrV4;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use image_manifest::{BootImage, HostConfig, Stage};
+use image_manifest::{BootImage, Digest, HostConfig, Stage};
 use nix::mount::MsFlags;
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::stat::{Mode, umask};
@@ -58,8 +60,8 @@ enum Error {
     Memory(#[from] memory::Error),
     #[error("no root file system from http://{server}/blob/{rootfs}")]
     Fetch {
-        server: String,
-        rootfs: String,
+        server: SocketAddrV4,
+        rootfs: Digest,
         source: fetch::Error,
     },
     #[error("failed to assemble the root")]
@@ -72,27 +74,25 @@ enum Error {
     Host(#[from] host::Error),
     #[error(transparent)]
     Handover(#[from] handover::Error),
-    #[error("a part of stage1 stopped")]
-    Stopped,
 }
 
 /// Boots the host; never returns.
 pub(crate) fn run() -> ! {
-    let started_ms = prepare();
+    let prepared = prepare();
     std::panic::set_hook(Box::new(|panic| {
         console::fail(&format!("FAILED: stage1 itself broke: {panic}"));
         restart();
     }));
-    let started_ms = match started_ms {
+    let started_ms = match prepared {
         Ok(started_ms) => started_ms,
         Err(error) => give_up(&error, None),
     };
-    let parameters = match parameters() {
-        Ok(parameters) => parameters,
+    let (parameters, coldplug) = match network() {
+        Ok(network) => network,
         Err(error) => give_up(&error, None),
     };
     let reporter = Reporter::start(parameters.appliance.clone());
-    match boot(&parameters, &reporter, started_ms) {
+    match boot(&parameters.appliance, &coldplug, &reporter, started_ms) {
         Ok(never) => match never {},
         Err(error) => give_up(&error, Some(&reporter)),
     }
@@ -126,39 +126,61 @@ fn prepare() -> Result<u64, Error> {
     Ok(started_ms)
 }
 
-fn parameters() -> Result<Parameters, Error> {
-    Ok(cmdline::parse(&read("/proc/cmdline")?)?)
+/// Reads the boot script's parameters and brings the network up with them.
+fn network() -> Result<(Parameters, Coldplug), Error> {
+    let parameters = cmdline::parse(&read("/proc/cmdline")?)?;
+    let mut coldplug = Coldplug::new(Index::parse(&read(modules::PATH)?)?);
+    link::bring_up(&parameters, &mut coldplug)?;
+    Ok((parameters, coldplug))
 }
 
+/// Fetches what this host is made of, and hands over to it.
 fn boot(
-    parameters: &Parameters,
+    appliance: &Appliance,
+    coldplug: &Coldplug,
     reporter: &Reporter,
     started_ms: u64,
-) -> Result<std::convert::Infallible, Error> {
-    let appliance = &parameters.appliance;
+) -> Result<Infallible, Error> {
+    let kernel = read("/proc/sys/kernel/osrelease")?.trim().to_owned();
+    reporter.report(Stage::Stage1 { kernel, started_ms });
     let image = read("/etc/firstboot/image.json")?;
     let image: BootImage = serde_json::from_str(&image).map_err(Error::BootImage)?;
-    let kernel = read("/proc/sys/kernel/osrelease")?.trim().to_owned();
     console::info(&format!(
-        "image `{}`, tree {}, kernel {kernel}, boot {}, appliance {}",
+        "image `{}`, tree {}, boot {}, appliance {}",
         image.name, image.tree, appliance.boot, appliance.server
     ));
-    let mut coldplug = Coldplug::new(Index::parse(&read(modules::PATH)?)?);
-    link::bring_up(parameters, &mut coldplug)?;
-    reporter.report(Stage::Stage1 { kernel, started_ms });
-
-    let room = memory::room_for(image.size)?;
-    let coldplug = &coldplug;
-    let image = &image;
-    let (fetched, host) = thread::scope(|scope| {
+    let host = host_config(appliance)?;
+    let root = thread::scope(|scope| {
+        // Not needed before the root is there, so they load while it comes.
         scope.spawn(|| coldplug.named(&NEEDED));
-        let host = scope.spawn(|| host_config(appliance));
-        let fetched = fetch::fetch(appliance.server, image, &room);
-        (fetched, host.join())
-    });
-    let fetched = fetched.map_err(|source| Error::Fetch {
-        server: appliance.server.to_string(),
-        rootfs: image.rootfs.to_string(),
+        fetch_root(appliance, &image, reporter)
+    })?;
+
+    rootfs::assemble(&root).map_err(Error::Assemble)?;
+    drop(root);
+    let new_root = Path::new(rootfs::NEW_ROOT);
+    let files = host::files(&host, &host::image_hosts(new_root))?;
+    host::write(&files, new_root, Path::new("/run"))?;
+    handover::check(new_root)?;
+    console::info(&format!("starting `{}`", host.name));
+    reporter.report(Stage::SwitchRoot);
+    let undelivered = reporter.finish(LAST_REPORTS);
+    handover::place_agent(&AgentConfig::new(appliance, &image, &host, undelivered))?;
+    handover::hide_token(&read("/proc/cmdline")?);
+    console::close();
+    Ok(handover::switch_root()?)
+}
+
+/// Fetches the root file system into memory, if it fits.
+fn fetch_root(
+    appliance: &Appliance,
+    image: &BootImage,
+    reporter: &Reporter,
+) -> Result<File, Error> {
+    let room = memory::room_for(image.size)?;
+    let fetched = fetch::fetch(appliance.server, image, &room).map_err(|source| Error::Fetch {
+        server: appliance.server,
+        rootfs: image.rootfs,
         source,
     })?;
     let elapsed_ms = u64::try_from(fetched.elapsed.as_millis()).unwrap_or(u64::MAX);
@@ -171,28 +193,14 @@ fn boot(
         elapsed_ms,
         retries: fetched.retries,
     });
-    let host = host.map_err(|_| Error::Stopped)??;
-
-    rootfs::assemble(&room).map_err(Error::Assemble)?;
-    drop(room);
-    let new_root = Path::new(rootfs::NEW_ROOT);
-    let files = host::files(&host, &host::image_hosts(new_root))?;
-    host::write(&files, new_root, Path::new("/run"))?;
-    handover::check(new_root)?;
-    console::info(&format!("starting `{}`", host.name));
-    reporter.report(Stage::SwitchRoot);
-    let undelivered = reporter.finish(LAST_REPORTS);
-    handover::place_agent(&AgentConfig::new(appliance, image, &host, undelivered))?;
-    handover::hide_token(&read("/proc/cmdline")?);
-    console::close();
-    Ok(handover::switch_root()?)
+    Ok(room)
 }
 
 /// Asks who this host is, for as long as the appliance may be away.
 fn host_config(appliance: &Appliance) -> Result<HostConfig, Error> {
     let path = format!("/v1/boots/{}/host", appliance.boot);
     let started = Instant::now();
-    let mut backoff = Backoff::new(Duration::from_secs(5));
+    let mut backoff = Backoff::new(Duration::from_secs(2));
     let mut told = false;
     let text = loop {
         let answer = http::Connection::open(appliance.server)
