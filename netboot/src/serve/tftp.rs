@@ -17,6 +17,8 @@ use netboot_core::boot::Protocol;
 use netboot_core::tftp::{
     Blocks, Engine, ErrorCode, Event, Files, Limits, Mode, Outcome, Output, Peer, Refusal,
 };
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{RcvBufForce, SndBufForce};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 use tokio::io::Interest;
@@ -54,15 +56,7 @@ impl Server {
             Some(SocketProtocol::UDP),
         )?;
         socket.bind(&address.into())?;
-        // The kernel gives what it allows; less only means more packets sent again.
-        for set in [
-            socket.set_recv_buffer_size(RECEIVE_BUFFER),
-            socket.set_send_buffer_size(SEND_BUFFER),
-        ] {
-            if let Err(error) = set {
-                tracing::debug!(error = %error, "socket buffer not set");
-            }
-        }
+        enlarge(&socket);
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         fragments::allow(&socket)?;
         let socket = UdpSocket::from_std(socket.into())?;
@@ -181,6 +175,19 @@ impl Server {
             self.send(to, packet, None).await?;
         }
         Ok(())
+    }
+}
+
+/// Asks for large buffers, past the system's limit where we may; less only means more packets sent again.
+fn enlarge(socket: &Socket) {
+    let receive = setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER)
+        .map_err(io::Error::from)
+        .or_else(|_| socket.set_recv_buffer_size(RECEIVE_BUFFER));
+    let send = setsockopt(socket, SndBufForce, &SEND_BUFFER)
+        .map_err(io::Error::from)
+        .or_else(|_| socket.set_send_buffer_size(SEND_BUFFER));
+    if let Err(error) = receive.and(send) {
+        tracing::debug!(error = %error, "tftp buffers not enlarged");
     }
 }
 
