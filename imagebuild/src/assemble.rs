@@ -20,6 +20,7 @@ mod workspace;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use image_manifest::layout::{self, Layout};
 use image_manifest::{Digest, Kernel, Manifest, Role};
@@ -247,11 +248,23 @@ impl Build<'_> {
         let definition = self.locked.definition();
         let root_path = self.work.join("root");
         let mut artifacts = Artifacts::default();
-        let mut owners = self.install(&root_path)?;
+        let (owners, taken) = thread::scope(|scope| {
+            // It runs beside the maintainer scripts, which use one processor.
+            let kernel = definition.kernel.as_ref();
+            let taker = kernel.map(|kernel| scope.spawn(move || kernel::take(self, kernel)));
+            let owners = self.install(&root_path);
+            let taken = taker.map(|taker| match taker.join() {
+                Ok(taken) => taken,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            (owners, taken)
+        });
+        let mut owners = owners?;
         let mut root = Root::new(&root_path, &mut owners);
-        let kernel = definition.kernel.as_ref();
-        let kernel = kernel.map(|kernel| kernel::install(self, kernel, &mut root));
-        let kernel = kernel.transpose()?;
+        let kernel = taken.transpose()?;
+        let kernel = kernel
+            .map(|kernel| kernel.install(self, &mut root))
+            .transpose()?;
         if let Some(loaders) = &definition.loaders {
             loaders::install(self, loaders, &mut root, &mut artifacts)?;
         }

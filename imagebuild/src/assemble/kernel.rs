@@ -34,6 +34,20 @@ const LISTS: [&str; 3] = [
 /// Lines of `depmod` that an error shows.
 const LINES: usize = 12;
 
+/// A kernel taken out of its packages, with what the tree keeps of them.
+#[derive(Debug)]
+pub(super) struct TakenKernel {
+    release: String,
+    command_line: String,
+    image: PathBuf,
+    /// Files below the directory of modules, sorted by path.
+    files: Vec<(String, PathBuf)>,
+    modules: Modules,
+    initrd_modules: Modules,
+    /// Kept firmware, by path below its directory.
+    firmware: Extracted,
+}
+
 /// A kernel whose modules stand in the tree.
 #[derive(Debug)]
 pub(super) struct InstalledKernel {
@@ -47,12 +61,10 @@ pub(super) struct InstalledKernel {
     pub(super) directory: PathBuf,
 }
 
-/// Takes the kernel out of its packages and puts what is kept into the tree.
-pub(super) fn install(
-    build: &Build<'_>,
-    kernel: &Kernel,
-    root: &mut Root<'_>,
-) -> Result<InstalledKernel, Error> {
+/// Takes the kernel and the firmware out of their packages and selects what is kept.
+///
+/// It needs no tree, so it runs beside the installation of packages.
+pub(super) fn take(build: &Build<'_>, kernel: &Kernel) -> Result<TakenKernel, Error> {
     tracing::info!(
         step = "kernel",
         package = kernel.package,
@@ -77,52 +89,63 @@ pub(super) fn install(
         })
         .collect();
     files.sort();
-    let kept = select_modules(kernel, &release, &files)?;
-    let directory = format!("usr/lib/modules/{release}");
-    let lists = files
-        .iter()
-        .filter(|(path, _)| LISTS.contains(&path.as_str()));
-    let modules = files.iter().filter(|(path, _)| {
-        module_name(path).is_some_and(|name| kept.get(&name).is_some_and(|(at, _)| at == path))
-    });
-    for (path, file) in lists.chain(modules) {
-        place(root, &format!("{directory}/{path}"), file)?;
-    }
-    install_firmware(build, &kept, root)?;
-    run_depmod(build, &release, root)?;
-    let paths: Vec<String> = kept.iter().map(|(_, path, _)| path.to_owned()).collect();
-    let directory = root.path().join(&directory);
-    let patterns = Patterns {
-        keep: &kernel.initrd_modules,
-        exclude: &[],
-    };
-    let built_in = built_in(&files);
-    let initrd_modules = select(&paths, &built_in, patterns, |paths| {
-        // What the modules say is known already.
-        let known = paths.iter().map(|path| {
-            let name = module_name(path).unwrap_or_default();
-            let known = kept.get(&name).map(|(_, info)| info.clone());
-            Ok(known.unwrap_or_default())
-        });
-        known.collect()
-    });
-    let initrd_modules = initrd_modules.map_err(|source| Error::Modules {
-        release: release.clone(),
-        source,
-    })?;
+    let modules = select_modules(kernel, &release, &files)?;
+    let initrd_modules = select_for_initrd(kernel, &release, &files, &modules)?;
+    let firmware = take_firmware(build, &modules)?;
     tracing::info!(
         step = "kernel",
-        modules = paths.len(),
+        modules = modules.iter().count(),
         initrd = initrd_modules.iter().count(),
+        firmware = firmware.len(),
         "selected modules"
     );
-    Ok(InstalledKernel {
+    Ok(TakenKernel {
         release,
         command_line: kernel.command_line.clone(),
         image,
+        files,
+        modules,
         initrd_modules,
-        directory,
+        firmware,
     })
+}
+
+impl TakenKernel {
+    /// Puts modules and firmware into the tree, and indexes them.
+    pub(super) fn install(
+        self,
+        build: &Build<'_>,
+        root: &mut Root<'_>,
+    ) -> Result<InstalledKernel, Error> {
+        let Self { release, files, .. } = self;
+        let directory = format!("usr/lib/modules/{release}");
+        let kept = |path: &str| {
+            let module = module_name(path).and_then(|name| self.modules.get(&name));
+            LISTS.contains(&path) || module.is_some_and(|(kept, _)| kept == path)
+        };
+        for (path, file) in files.iter().filter(|(path, _)| kept(path)) {
+            place(root, &format!("{directory}/{path}"), file)?;
+        }
+        for (path, taken) in &self.firmware {
+            let path = format!("{}{path}", FIRMWARE[0]);
+            match taken {
+                Taken::File(file) => place(root, &path, file)?,
+                Taken::Link(target) => {
+                    let linked = root.link(&path, target, (0, 0));
+                    linked.map_err(|source| Error::Place { path, source })?;
+                }
+            }
+        }
+        tracing::info!(step = "kernel", release, "indexing modules");
+        run_depmod(build, &release, root)?;
+        Ok(InstalledKernel {
+            release,
+            command_line: self.command_line,
+            image: self.image,
+            initrd_modules: self.initrd_modules,
+            directory: root.path().join(&directory),
+        })
+    }
 }
 
 /// Strips a prefix, in either spelling.
@@ -180,6 +203,33 @@ fn select_modules(
     })
 }
 
+/// Selects the modules of the initrd among those of the tree.
+fn select_for_initrd(
+    kernel: &Kernel,
+    release: &str,
+    files: &[(String, PathBuf)],
+    modules: &Modules,
+) -> Result<Modules, Error> {
+    let paths: Vec<String> = modules.iter().map(|(_, path, _)| path.to_owned()).collect();
+    let patterns = Patterns {
+        keep: &kernel.initrd_modules,
+        exclude: &[],
+    };
+    let selected = select(&paths, &built_in(files), patterns, |paths| {
+        // What the modules say is known already.
+        let known = paths.iter().map(|path| {
+            let name = module_name(path).unwrap_or_default();
+            let known = modules.get(&name).map(|(_, info)| info.clone());
+            Ok(known.unwrap_or_default())
+        });
+        known.collect()
+    });
+    selected.map_err(|source| Error::Modules {
+        release: release.to_owned(),
+        source,
+    })
+}
+
 /// Reads what modules say about themselves, on as many threads as there are processors.
 fn read_all(
     paths: &[&str],
@@ -230,8 +280,8 @@ fn place(root: &mut Root<'_>, path: &str, file: &Path) -> Result<(), Error> {
     moved().map_err(failed)
 }
 
-/// Puts the firmware into the tree that the kept modules name.
-fn install_firmware(build: &Build<'_>, kept: &Modules, root: &mut Root<'_>) -> Result<(), Error> {
+/// Takes the firmware out of its packages that the kept modules name.
+fn take_firmware(build: &Build<'_>, modules: &Modules) -> Result<Extracted, Error> {
     let mut extracted = Extracted::new();
     for package in build.of(Use::Firmware) {
         let wanted = |path: &str| below(&FIRMWARE, path).is_some();
@@ -241,27 +291,16 @@ fn install_firmware(build: &Build<'_>, kept: &Modules, root: &mut Root<'_>) -> R
             taken.filter_map(|(path, taken)| Some((below(&FIRMWARE, &path)?.to_owned(), taken))),
         );
     }
-    let files: Vec<FirmwareFile> = extracted
-        .iter()
-        .map(|(path, taken)| FirmwareFile {
-            path: path.clone(),
-            target: match taken {
-                Taken::File(_) => None,
-                Taken::Link(target) => Some(target.clone()),
-            },
-        })
-        .collect();
-    for path in keep_firmware(&files, kept.firmware()) {
-        let full = format!("{}{path}", FIRMWARE[0]);
-        match &extracted[&path] {
-            Taken::File(file) => place(root, &full, file)?,
-            Taken::Link(target) => {
-                let linked = root.link(&full, target, (0, 0));
-                linked.map_err(|source| Error::Place { path: full, source })?;
-            }
-        }
-    }
-    Ok(())
+    let files = extracted.iter().map(|(path, taken)| FirmwareFile {
+        path: path.clone(),
+        target: match taken {
+            Taken::File(_) => None,
+            Taken::Link(target) => Some(target.clone()),
+        },
+    });
+    let kept = keep_firmware(&files.collect::<Vec<_>>(), modules.firmware());
+    extracted.retain(|path, _| kept.contains(path));
+    Ok(extracted)
 }
 
 /// Makes the indexes that `modprobe` reads, by the image's own `depmod`.

@@ -2,6 +2,8 @@
 //!
 //! It refuses to repeat what progress bars show.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::uptime;
 
@@ -15,6 +17,7 @@ pub(super) fn start() {
         .with_writer(std::io::stderr)
         .with_env_filter(filter)
         .with_timer(uptime())
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .with_level(true)
         .finish();
