@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use image_manifest::layout::{self, Layout};
 use netboot_core::dhcp::Port;
-use netboot_core::site::{Mode, Site};
+use netboot_core::site::{Mode, Network, Site};
 use nix::fcntl::{Flock, FlockArg};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -172,6 +172,9 @@ fn reload(appliance: &Appliance, directory: &Path) {
                 hosts = site.hosts().count(),
                 "site reloaded"
             );
+            if needs_restart(&appliance.site(), &site) {
+                tracing::warn!("addresses, ports or modes have changed; restart to serve them");
+            }
             appliance.swap(site, wires);
         }
         Err(error) => {
@@ -184,6 +187,16 @@ fn reload(appliance: &Appliance, directory: &Path) {
         }
     }
     notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// Tells whether a site wants other sockets than those that are bound.
+fn needs_restart(old: &Site, new: &Site) -> bool {
+    let sockets = |site: &Site| {
+        let wire = |network: &Arc<Network>| (network.appliance, network.reach, network.mode);
+        let wires: Vec<_> = site.networks.iter().map(wire).collect();
+        (site.appliance.clone(), wires)
+    };
+    sockets(old) != sockets(new)
 }
 
 /// Tells systemd, where it is listening.

@@ -96,7 +96,10 @@ struct Exchange {
 struct Outgoing {
     reply: Box<Reply>,
     interface: u32,
+    /// Our address on the wire.
     local: Ipv4Addr,
+    /// The address that was asked.
+    asked: Ipv4Addr,
     since: Instant,
 }
 
@@ -134,6 +137,7 @@ impl Exchange {
                 reply,
                 interface: packet.interface,
                 local: arrival.local,
+                asked: packet.to,
                 since,
             }),
             Decision::Note { .. } | Decision::Ignore(_) => None,
@@ -166,6 +170,11 @@ impl Exchange {
                 Err(_) => None,
             }
         };
+        let waiting = i64::try_from(self.appliance.writer.waiting());
+        self.appliance
+            .metrics
+            .store_waiting
+            .set(waiting.unwrap_or(i64::MAX));
         let Some(outgoing) = outgoing else { return };
         match commit.filter(|_| durable) {
             None => self.send(&outgoing),
@@ -203,7 +212,16 @@ impl Exchange {
     fn transmit(&self, outgoing: &Outgoing) -> io::Result<()> {
         let bytes = outgoing.reply.encode();
         let local = outgoing.local;
-        let datagram = |to| self.socket.send(local, to, &bytes);
+        // A relay or client that asked one of our addresses gets its answer from that one.
+        let from = match outgoing.asked {
+            asked if asked.is_broadcast() => local,
+            asked => asked,
+        };
+        let datagram = |to| {
+            let sent = self.socket.send(from, to, &bytes);
+            // It was a subnet's broadcast address, or is ours no more: the kernel chooses.
+            sent.or_else(|_| self.socket.send(Ipv4Addr::UNSPECIFIED, to, &bytes))
+        };
         let frame = |mac, address| Frame {
             interface: outgoing.interface,
             mac,
@@ -221,7 +239,8 @@ impl Exchange {
                 link.send(&frame(Mac([0xff; 6]), Ipv4Addr::BROADCAST), &bytes)
             }
             (Destination::Hardware { .. } | Destination::Broadcast, None) => {
-                datagram(SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT))
+                let everyone = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT);
+                self.socket.send(local, everyone, &bytes)
             }
         }
     }

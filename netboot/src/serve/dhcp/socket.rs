@@ -80,14 +80,18 @@ impl Socket4 {
                 Some(IpAddr::V4(to)) => to,
                 _ => Ipv4Addr::UNSPECIFIED,
             };
+            let packet = |bytes| Received {
+                bytes,
+                from,
+                to,
+                interface: meta.interface_index.unwrap_or_default(),
+            };
             let whole = buffer.get(..meta.len).unwrap_or_default();
+            if whole.is_empty() {
+                each(packet(whole));
+            }
             for bytes in whole.chunks(meta.stride.max(1)) {
-                each(Received {
-                    bytes,
-                    from,
-                    to,
-                    interface: meta.interface_index.unwrap_or_default(),
-                });
+                each(packet(bytes));
             }
         }
         Ok(())
