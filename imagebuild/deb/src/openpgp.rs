@@ -323,6 +323,3 @@ fn check_subkey(
         Err(Refusal::KeyUsage)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod provider;
+mod walk;
 
 use std::collections::BTreeMap;
 
@@ -143,6 +144,9 @@ fn solve<'u, 'a>(
         roots.extend(catalogue.essential());
     }
     roots.extend(request.install.iter().map(|(name, _)| *name));
+    if let Some(positions) = walk::walk(&catalogue, &roots)? {
+        return Ok(chosen(universe, positions));
+    }
     let provider = Provider::new(&catalogue);
     let requirements = roots.iter().map(|name| provider.root(name)).collect();
     let mut solver = Solver::new(provider);
@@ -160,12 +164,20 @@ fn solve<'u, 'a>(
     if let Some((package, source)) = solver.provider().malformed() {
         return Err(Error::Relation { package, source });
     }
-    let mut packages: Vec<_> = solution
+    let positions = solution
         .into_iter()
-        .map(|id| &universe.packages()[solver.provider().package(id)])
+        .map(|id| solver.provider().package(id))
+        .collect();
+    Ok(chosen(universe, positions))
+}
+
+fn chosen<'u, 'a>(universe: &'u Universe<'a>, positions: Vec<usize>) -> Vec<&'u Package<'a>> {
+    let mut packages: Vec<_> = positions
+        .into_iter()
+        .map(|at| &universe.packages()[at])
         .collect();
     packages.sort_by(|one, other| one.name.cmp(other.name));
-    Ok(packages)
+    packages
 }
 
 #[cfg(test)]

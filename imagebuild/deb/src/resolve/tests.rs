@@ -174,7 +174,12 @@ fn what_has_no_answer_says_why() {
             &["a", "b"],
             "do not fit",
         ),
-        ("malformed", &["a 1 Depends: ((", "b 1"], &["a"], "("),
+        (
+            "malformed",
+            &["a 1 Depends: ((", "b 1"],
+            &["a"],
+            "malformed relations",
+        ),
     ];
     for (name, lines, install, expected) in cases {
         let error = resolved(lines, install).unwrap_err().to_string();
