@@ -438,3 +438,6 @@ fn step(stage: &Stage) -> &'static str {
         Stage::Heartbeat { .. } => "heartbeat",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,298 @@
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use image_manifest::layout::Layout;
+use image_manifest::{Artifact, Digest, Kernel, Manifest, Report, Role, Stage};
+use netboot_core::Mac;
+use netboot_core::boot::Protocol;
+use netboot_core::dhcp::{Arrival, Decision, Port, Request};
+use netboot_core::site::{Site, SourceFile};
+
+use super::super::appliance::Appliance;
+use super::super::bind::Wires;
+use super::super::catalogue::{End, Outcome, Transfer, TransferLog, Wanted};
+use super::super::http::{BootApi, Peer};
+use crate::store::{Change, Memory, Sqlite, Store, Urgency};
+
+const SITE: &str = r#"
+[site]
+name = "test"
+[[network]]
+name = "rack"
+subnet = "10.77.0.0/24"
+appliance = "10.77.0.1"
+mode = "authoritative"
+[role.web]
+image = "host"
+[role.none]
+image = "missing"
+[[host]]
+name = "web1"
+macs = ["52:54:00:00:00:01"]
+address = "10.77.0.11"
+role = "web"
+[[host]]
+name = "none1"
+macs = ["52:54:00:00:00:02"]
+address = "10.77.0.12"
+role = "none"
+"#;
+
+const WEB1: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
+const WEB1_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 11);
+const APPLIANCE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
+fn site() -> Site {
+    let file = SourceFile {
+        path: "site.toml".into(),
+        text: SITE.into(),
+    };
+    Site::check(&[file]).unwrap()
+}
+
+/// Opens a store with the image `host`, whose artifacts are a word each.
+fn images(directory: &Path) -> Layout {
+    let layout = Layout::create(directory.join("images")).unwrap();
+    let artifact = |role, name: &str| {
+        let mut ingest = layout.ingest().unwrap();
+        ingest.append(name.as_bytes()).unwrap();
+        let (digest, size) = ingest.finish().unwrap();
+        Artifact {
+            role,
+            name: name.to_owned(),
+            media_type: "application/octet-stream".to_owned(),
+            digest,
+            size,
+        }
+    };
+    let any = Digest::of(b"any");
+    let manifest = Manifest {
+        schema: Manifest::SCHEMA,
+        name: "host".to_owned(),
+        architecture: "amd64".to_owned(),
+        distribution: "debian/trixie".to_owned(),
+        tree: any,
+        lock: any,
+        inputs: any,
+        source_date: 0,
+        builder: "test".to_owned(),
+        kernel: Some(Kernel {
+            release: "6.12".to_owned(),
+            command_line: "console=ttyS0".to_owned(),
+        }),
+        artifacts: vec![
+            artifact(Role::Kernel, "kernel"),
+            artifact(Role::Initrd, "initrd"),
+            artifact(Role::Rootfs, "rootfs"),
+        ],
+    };
+    layout.publish(&manifest).unwrap();
+    layout
+}
+
+async fn start(directory: &Path, store: impl Store) -> Arc<Appliance> {
+    let images = images(directory);
+    let started = Appliance::start(site(), images, directory, store, Wires::default()).await;
+    started.unwrap().0
+}
+
+fn peer() -> Peer {
+    let remote = SocketAddr::from((WEB1_ADDRESS, 50_000));
+    let local = SocketAddr::from((APPLIANCE, 80));
+    Peer { remote, local }
+}
+
+/// Returns boot id and token that a script gives.
+fn given(script: &str) -> (String, String) {
+    let word = |key: &str| {
+        let found = script
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix(key));
+        found
+            .unwrap_or_else(|| panic!("no {key} in {script}"))
+            .to_owned()
+    };
+    (word("firstboot.boot="), word("firstboot.token="))
+}
+
+fn healthy() -> Report {
+    let tree = Digest::of(b"any");
+    Report {
+        uptime_ms: 9_000,
+        stage: Stage::Healthy { tree },
+    }
+}
+
+/// Waits until all that was handed to the writer is in the store.
+async fn settle(appliance: &Appliance) {
+    let commit = appliance
+        .writer
+        .submit(Vec::new(), Urgency::Urgent)
+        .unwrap();
+    commit.durable().await.unwrap();
+}
+
+fn events(store: &Memory) -> String {
+    let changes = store.changes();
+    let events = changes.iter().filter_map(|change| match change {
+        Change::Event(row) => Some(row.event.as_str()),
+        _ => None,
+    });
+    events.collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn a_host_shows_the_token_of_its_script() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Memory::default();
+    let appliance = start(directory.path(), store.clone()).await;
+    let script = appliance.script(WEB1, peer()).await.unwrap();
+    let (boot, token) = given(&script);
+    assert!(
+        script.contains("console=ttyS0 firstboot.url=http://10.77.0.1 "),
+        "{script}"
+    );
+    assert!(script.contains(" firstboot.ip=10.77.0.11/24 "), "{script}");
+
+    let config = appliance.host(&boot, &token, peer()).await.unwrap();
+    assert_eq!(
+        (config.name.as_str(), config.network.address),
+        ("web1", WEB1_ADDRESS)
+    );
+    let cases = [
+        (
+            "another token",
+            boot.as_str(),
+            "00",
+            StatusCode::UNAUTHORIZED,
+        ),
+        ("no token", &boot, "", StatusCode::UNAUTHORIZED),
+        ("another boot", "00", &token, StatusCode::NOT_FOUND),
+    ];
+    for (name, boot, token, expected) in cases {
+        let config = appliance.host(boot, token, peer()).await;
+        assert_eq!(config.unwrap_err().status, expected, "{name}");
+        let report = appliance.report(boot, token, healthy(), peer()).await;
+        assert_eq!(report.unwrap_err().status, expected, "{name}");
+    }
+    assert!(!events(&store).contains("healthy"));
+    appliance
+        .report(&boot, &token, healthy(), peer())
+        .await
+        .unwrap();
+    assert!(
+        events(&store).contains("healthy"),
+        "it is stored when the answer leaves"
+    );
+    let stored = format!("{:?}", store.changes());
+    assert!(!stored.contains(&token), "no token is ever stored");
+}
+
+#[tokio::test]
+async fn who_cannot_boot_is_told_why_on_its_console() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Memory::default();
+    let appliance = start(directory.path(), store.clone()).await;
+    let stranger = Mac([2, 0, 0, 0, 0, 9]);
+    let script = appliance.script(stranger, peer()).await.unwrap();
+    assert!(
+        script.contains("no host of site test has 02:00:00:00:00:09"),
+        "{script}"
+    );
+    let script = appliance
+        .script(Mac([0x52, 0x54, 0, 0, 0, 2]), peer())
+        .await
+        .unwrap();
+    assert!(
+        script.contains("none1 cannot boot: no image `missing`"),
+        "{script}"
+    );
+}
+
+#[tokio::test]
+async fn transfers_are_joined_with_the_host_at_their_address() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Memory::default();
+    let appliance = start(directory.path(), store.clone()).await;
+    appliance.script(WEB1, peer()).await.unwrap();
+    let mut transfer = Transfer {
+        peer: WEB1_ADDRESS.into(),
+        over: Protocol::Http,
+        wanted: Wanted::Artifact(Digest::of(b"initrd")),
+        first: 0,
+        length: 6,
+        size: 6,
+    };
+    let end = End {
+        bytes: 6,
+        elapsed: Duration::from_millis(7),
+        outcome: Outcome::Complete,
+    };
+    appliance.began(&transfer);
+    appliance.ended(&transfer, &end);
+    transfer.wanted = Wanted::Artifact(Digest::of(b"rootfs"));
+    transfer.peer = Ipv4Addr::new(10, 77, 0, 99).into();
+    appliance.began(&transfer);
+    settle(&appliance).await;
+    let events = events(&store);
+    assert!(events.contains(r#""file":"initrd""#), "{events}");
+    assert!(
+        !events.contains("rootfs"),
+        "no host has that address: {events}"
+    );
+}
+
+fn dhcp(kind: u8, options: &[u8]) -> Request {
+    let mut bytes = vec![0; 236];
+    bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
+    bytes[28..34].copy_from_slice(&WEB1.0);
+    bytes.extend([99, 130, 83, 99, 53, 1, kind]);
+    bytes.extend(options);
+    bytes.push(255);
+    let arrival = Arrival {
+        port: Port::Dhcp,
+        source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
+        destination: Ipv4Addr::BROADCAST,
+        local: APPLIANCE,
+    };
+    Request::decode(&bytes, arrival).unwrap()
+}
+
+#[tokio::test]
+async fn a_lease_and_a_boot_outlive_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let appliance = start(path, Sqlite::open(path).await.unwrap()).await;
+    assert!(
+        !appliance.decide(&dhcp(1, &[])).durable,
+        "an offer waits for nothing"
+    );
+    let chosen = [50, 4, 10, 77, 0, 11, 54, 4, 10, 77, 0, 1];
+    let decided = appliance.decide(&dhcp(3, &chosen));
+    assert!(matches!(decided.decision, Decision::Send { .. }));
+    assert!(decided.durable, "an ack waits for its lease");
+    let commit = appliance
+        .writer
+        .submit(decided.changes, Urgency::Urgent)
+        .unwrap();
+    commit.durable().await.unwrap();
+    let before = given(&appliance.script(WEB1, peer()).await.unwrap());
+
+    // The first one is not stopped: nothing of it may matter any more.
+    let again = start(path, Sqlite::open(path).await.unwrap()).await;
+    let leases = Sqlite::open(path)
+        .await
+        .unwrap()
+        .load()
+        .await
+        .unwrap()
+        .leases;
+    assert_eq!(leases.len(), 1);
+    assert_eq!(leases[0].client, "host:web1");
+    assert!(again.host(&before.0, &before.1, peer()).await.is_ok());
+    let after = given(&again.script(WEB1, peer()).await.unwrap());
+    assert_eq!(after, before, "the same boot goes on with the same token");
+}
