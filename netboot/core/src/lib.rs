@@ -7,6 +7,7 @@ pub mod boot;
 pub mod dhcp;
 pub mod explain;
 pub mod mac;
+pub mod router;
 pub mod script;
 pub mod site;
 pub mod tftp;
