@@ -7,7 +7,7 @@ mod failure;
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -251,8 +251,9 @@ fn check_diversions(unpacked: &Unpacked, diversions: &Diversions) -> Result<(), 
 
 fn check_finished(root: &Path) -> Result<(), Error> {
     let path = format!("{}/status", database::DIRECTORY);
-    let text =
-        fs::read_to_string(root.join(&path)).map_err(|source| Error::Prepare { path, source })?;
+    let text = unpack::inside(root, &path)
+        .and_then(fs::read_to_string)
+        .map_err(|source| Error::Prepare { path, source })?;
     let packages: Vec<String> = deb_archive::deb822::stanzas(&text)
         .filter(|stanza| stanza.field("Status") != Some("install ok installed"))
         .filter_map(|stanza| stanza.field("Package").map(str::to_owned))
@@ -268,8 +269,8 @@ fn check_finished(root: &Path) -> Result<(), Error> {
 #[derive(Debug)]
 struct Masks<'a> {
     root: &'a Path,
-    /// Paths in the tree that are ours.
-    paths: Vec<String>,
+    /// Files that are ours.
+    paths: Vec<PathBuf>,
 }
 
 impl<'a> Masks<'a> {
@@ -289,25 +290,31 @@ impl<'a> Masks<'a> {
     }
 
     fn put(&mut self, path: String, text: &str, mode: u32) -> Result<(), Error> {
-        let at = self.root.join(&path);
-        if fs::symlink_metadata(&at).is_ok() {
-            return Ok(());
+        let write = || -> io::Result<Option<PathBuf>> {
+            let at = unpack::inside(self.root, &path)?;
+            if fs::symlink_metadata(&at).is_ok() {
+                return Ok(None);
+            }
+            fs::create_dir_all(at.parent().unwrap_or(self.root))?;
+            let mut file = fs::File::create_new(&at)?;
+            file.write_all(text.as_bytes())?;
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+            Ok(Some(at))
+        };
+        match write() {
+            Ok(at) => {
+                self.paths.extend(at);
+                Ok(())
+            }
+            Err(source) => Err(Error::Prepare { path, source }),
         }
-        fs::create_dir_all(at.parent().unwrap_or(self.root))
-            .and_then(|()| fs::write(&at, text))
-            .and_then(|()| fs::set_permissions(&at, fs::Permissions::from_mode(mode)))
-            .map_err(|source| Error::Prepare {
-                path: path.clone(),
-                source,
-            })?;
-        self.paths.push(path);
-        Ok(())
     }
 
     fn take_off(self) -> Result<(), Error> {
-        for path in self.paths {
-            match fs::remove_file(self.root.join(&path)) {
+        for at in self.paths {
+            match fs::remove_file(&at) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    let path = at.display().to_string();
                     return Err(Error::Prepare { path, source });
                 }
                 _ => {}

@@ -198,9 +198,12 @@ impl Tree<'_> {
             path: path.to_owned(),
             source,
         };
-        let Some((at, _)) = self.find(path)? else {
+        let Some((at, found)) = self.find(path)? else {
             return Ok(());
         };
+        if !found.is_file() {
+            return Ok(());
+        }
         let text = fs::read_to_string(&at).map_err(failed)?;
         let mut packages: Vec<&str> = text
             .split("\n\n")

@@ -27,6 +27,7 @@ use claims::Claims;
 pub(crate) use diversions::{Diversion, Diversions};
 pub use excludes::Excludes;
 use package::{Order, Package};
+pub(crate) use place::inside;
 use place::{Links, Place};
 use task::{Stop, Task, Written};
 

@@ -294,6 +294,11 @@ impl Session {
         else {
             return Err(unexpected(&event));
         };
+        // The end of the socket is its end; everything else in it has ended already.
+        self.control
+            .shutdown(std::net::Shutdown::Both)
+            .and_then(|()| self.child.wait())
+            .map_err(|source| Error::Lost { source })?;
         tracing::debug!(answered, owners = found.len(), "left the sandbox");
         *owners = found.into_iter().collect();
         owners.settle(&self.root).map_err(|source| Error::Tree {

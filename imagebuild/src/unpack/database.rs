@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::package::Package;
+use super::place::inside;
 
 /// Where the database is.
 pub(crate) const DIRECTORY: &str = "var/lib/dpkg";
@@ -22,7 +23,7 @@ pub(crate) struct Listed<'a> {
 
 /// Writes the whole database.
 pub(crate) fn write(root: &Path, packages: &[Listed<'_>]) -> io::Result<()> {
-    let directory = root.join(DIRECTORY);
+    let directory = inside(root, DIRECTORY)?;
     for name in ["alternatives", "info", "parts", "triggers", "updates"] {
         fs::create_dir_all(directory.join(name))?;
     }
@@ -53,7 +54,7 @@ pub(crate) fn write(root: &Path, packages: &[Listed<'_>]) -> io::Result<()> {
 
 /// Writes all control files of one package where dpkg keeps them while its preinst runs.
 pub(crate) fn write_incoming(root: &Path, package: &Package) -> io::Result<()> {
-    let directory = root.join(DIRECTORY).join("tmp.ci");
+    let directory = inside(root, DIRECTORY)?.join("tmp.ci");
     fs::create_dir(&directory)?;
     put(
         &directory.join("control"),
@@ -68,12 +69,17 @@ pub(crate) fn write_incoming(root: &Path, package: &Package) -> io::Result<()> {
 
 /// Removes them again.
 pub(crate) fn remove_incoming(root: &Path) -> io::Result<()> {
-    fs::remove_dir_all(root.join(DIRECTORY).join("tmp.ci"))
+    fs::remove_dir_all(inside(root, DIRECTORY)?.join("tmp.ci"))
 }
 
 fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    fs::write(path, bytes)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    // A link that a package left here would lead us elsewhere.
+    if fs::symlink_metadata(path).is_ok() {
+        fs::remove_file(path)?;
+    }
+    let mut file = fs::File::create_new(path)?;
+    file.write_all(bytes)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
 /// One package of the status file.

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use super::database::DIRECTORY;
+use super::place::inside;
 
 /// One diversion, with paths as written, from the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(crate) struct Diversions(pub(crate) Vec<Diversion>);
 impl Diversions {
     /// Reads the diversions of a tree.
     pub(crate) fn read(root: &Path) -> io::Result<Self> {
-        let text = fs::read_to_string(root.join(DIRECTORY).join("diversions"))?;
+        let text = fs::read_to_string(inside(root, DIRECTORY)?.join("diversions"))?;
         Ok(Self::parse(&text))
     }
 

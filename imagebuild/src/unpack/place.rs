@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use deb_archive::deb::Kind;
 use image_sandbox::{Device, DeviceKind, Inode, Owner};
@@ -268,6 +268,24 @@ fn owned(file: File, owner: Owner) -> io::Result<Option<Owned>> {
     )))
 }
 
+/// Finds a path of ours below a root for the calls that take plain paths: links on the way are
+/// followed, but not out of the root. What is not there yet is only joined.
+pub(crate) fn inside(root: &Path, path: &str) -> io::Result<PathBuf> {
+    let top = root.canonicalize()?;
+    let mut at = top.clone();
+    for name in path.split('/') {
+        at.push(name);
+        if at.is_symlink() {
+            at = at.canonicalize()?;
+            if !at.starts_with(&top) {
+                let said = format!("`{path}` leads out of the tree");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, said));
+            }
+        }
+    }
+    Ok(at)
+}
+
 /// Everything before the last slash.
 pub(crate) fn parent_of(path: &[u8]) -> &[u8] {
     path.iter()
@@ -328,6 +346,26 @@ mod tests {
                 std::fs::read_dir(outer.path().join("out")).unwrap().count(),
                 0
             );
+        }
+    }
+
+    #[test]
+    fn a_path_of_ours_stays_inside() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("usr/bin")).unwrap();
+        for (name, target) in [("bin", "usr/bin"), ("etc", "/etc"), ("var", "../..")] {
+            std::os::unix::fs::symlink(target, root.path().join(name)).unwrap();
+        }
+        let top = root.path().canonicalize().unwrap();
+        let cases = [
+            ("bin/policy", Some("usr/bin/policy")),
+            ("new/deep/file", Some("new/deep/file")),
+            ("etc/shadow", None),
+            ("var/lib", None),
+        ];
+        for (path, expected) in cases {
+            let found = inside(root.path(), path).ok();
+            assert_eq!(found, expected.map(|path| top.join(path)), "{path}");
         }
     }
 
