@@ -28,9 +28,23 @@ const DROPPED: [&str; 5] = [
     "RUSTFLAGS",
 ];
 
+/// What the bytes of an image follow from, beside stage1: the sources of the builder.
+const SOURCES: [&str; 6] = [
+    "Cargo.lock",
+    "imagebuild/deb/src",
+    "imagebuild/manifest/src",
+    "imagebuild/sandbox/src",
+    "imagebuild/src",
+    "imagebuild/tree/src",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let workspace = manifest.parent().ok_or("no workspace around the crate")?;
+    println!(
+        "cargo::rustc-env=IMAGEBUILD_SOURCES={:016x}",
+        revision(workspace)?
+    );
     let out = PathBuf::from(variable("OUT_DIR")?);
     let target = variable("TARGET")?.into_string().map_err(|_| "no target")?;
     for input in [
@@ -69,6 +83,36 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     fs::copy(nested.join(target).join("stage1/stage1"), out.join("init"))?;
     Ok(())
+}
+
+/// Digests the sources (FNV-1a), so that an image that another state of the builder made is not
+/// taken for one that this builder would make.
+fn revision(workspace: &Path) -> Result<u64, Box<dyn Error>> {
+    let mut files = Vec::new();
+    let mut open: Vec<PathBuf> = SOURCES.iter().map(|path| workspace.join(path)).collect();
+    for path in &open {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                open.push(entry?.path());
+            }
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for path in files {
+        let name = path.strip_prefix(workspace)?.as_os_str().as_encoded_bytes();
+        let bytes = fs::read(&path)?;
+        let length = bytes.len().to_le_bytes();
+        for byte in name.iter().chain(&length).chain(&bytes) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    Ok(hash)
 }
 
 fn variable(name: &str) -> Result<OsString, String> {

@@ -19,6 +19,7 @@ mod workspace;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -251,10 +252,10 @@ impl Build<'_> {
         let (owners, taken) = thread::scope(|scope| {
             // It runs beside the maintainer scripts, which use one processor.
             let kernel = definition.kernel.as_ref();
-            let taker = kernel.map(|kernel| scope.spawn(move || kernel::take(self, kernel)));
+            let beside = kernel.map(|kernel| scope.spawn(move || kernel::take(self, kernel)));
             let owners = self.install(&root_path);
-            let taken = taker.map(|taker| match taker.join() {
-                Ok(taken) => taken,
+            let taken = beside.map(|thread| match thread.join() {
+                Ok(kernel) => kernel,
                 Err(panic) => std::panic::resume_unwind(panic),
             });
             (owners, taken)
@@ -294,7 +295,9 @@ impl Build<'_> {
     fn install(&self, root: &Path) -> Result<Ownership, Error> {
         let files: Vec<PathBuf> = self.of(Use::Install).map(Path::to_owned).collect();
         let Some(packages) = &self.locked.definition().packages else {
-            fs::create_dir_all(root).map_err(|source| Error::Write {
+            let made = fs::create_dir(root)
+                .and_then(|()| fs::set_permissions(root, fs::Permissions::from_mode(0o755)));
+            made.map_err(|source| Error::Write {
                 path: root.to_owned(),
                 source,
             })?;

@@ -13,6 +13,14 @@ pub(super) const ROOTFS_LEVEL: i32 = 3;
 /// Level of zstd for initrds: 10.5 MB in 0.8 CPU-s, where level 19 takes 19.5 CPU-s for 9.3 MB.
 pub(super) const INITRD_LEVEL: i32 = 9;
 
+/// Name, version and state of the sources of this program.
+const BUILDER: &str = concat!(
+    "imagebuild ",
+    env!("CARGO_PKG_VERSION"),
+    "+",
+    env!("IMAGEBUILD_SOURCES")
+);
+
 /// What a build does; printed by `--dry-run`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -121,7 +129,7 @@ impl Locked {
     pub fn plan(&self) -> Result<Plan, Error> {
         let definition = self.definition();
         let lock = self.as_lock();
-        let builder = concat!("imagebuild ", env!("CARGO_PKG_VERSION")).to_owned();
+        let builder = BUILDER.to_owned();
         let count = |usage: Use| {
             let used = lock
                 .packages

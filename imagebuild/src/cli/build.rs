@@ -20,6 +20,10 @@ use super::failure::Failure;
 use super::{SourceArgs, print, print_json};
 
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one flag of the command line"
+)]
 pub(super) struct BuildArgs {
     /// Directory of the definition.
     #[arg(value_name = "DIR")]
@@ -137,9 +141,10 @@ fn build(
         cache,
         files: Some(store.root().join("blobs/sha256")),
         mirrors: args.sources.mirrors()?,
-        network: match args.offline {
-            true => Network::Offline,
-            false => Network::Online,
+        network: if args.offline {
+            Network::Offline
+        } else {
+            Network::Online
         },
     };
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::Start)?;

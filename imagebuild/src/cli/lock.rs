@@ -28,9 +28,10 @@ pub(super) fn run(args: &LockArgs) -> Result<(), Failure> {
     if args.json {
         return print_json(&outcome);
     }
-    let how = match outcome.written {
-        true => "written",
-        false => "not written",
+    let how = if outcome.written {
+        "written"
+    } else {
+        "not written"
     };
     print(&format!(
         "{}: {} packages, {how}",

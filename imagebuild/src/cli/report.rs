@@ -51,9 +51,10 @@ fn underline(problem: &Problem) -> String {
     diagnostic.help.clone_from(&problem.help);
     let source = NamedSource::new(problem.file.display().to_string(), problem.text.to_string());
     let report = Report::new(diagnostic).with_source_code(source);
-    let theme = match io::stderr().is_terminal() {
-        true => GraphicalTheme::unicode(),
-        false => GraphicalTheme::none(),
+    let theme = if io::stderr().is_terminal() {
+        GraphicalTheme::unicode()
+    } else {
+        GraphicalTheme::none()
     };
     let handler = GraphicalReportHandler::new_themed(theme).with_links(false);
     // What cannot be drawn was said in words already.

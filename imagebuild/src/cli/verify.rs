@@ -33,9 +33,10 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     print(&format!("{}@{}", verified.name, verified.manifest))?;
     print(&format!("tree     {}", verified.tree))?;
     for name in &verified.artifacts {
-        let how = match verified.trees.contains(name) {
-            true => "has its digest and holds the tree",
-            false => "has its digest",
+        let how = if verified.trees.contains(name) {
+            "has its digest and holds the tree"
+        } else {
+            "has its digest"
         };
         print(&format!("{name:<16} {how}"))?;
     }
