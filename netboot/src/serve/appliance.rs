@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use image_manifest::layout::Layout;
 use netboot_core::boot::What;
-use netboot_core::dhcp::{Client, Decision, Lease, LeaseState, Leases, Request, Tries, decide};
+use netboot_core::dhcp::{
+    Client, Decision, Lease, LeaseState, Leases, Port, Request, Tries, decide,
+};
 use netboot_core::site::{Host, Site};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
@@ -156,6 +158,13 @@ impl Appliance {
                 changes.push(Change::Lease(row_of(lease)));
             }
         }
+        if let (Port::Pxe, Decision::Send { reply, .. }) = (request.arrival.port, &decision)
+            && let Some(host) = &reply.about.host
+            && !request.ciaddr.is_unspecified()
+        {
+            // Another server gave the address; the transfers to come are this host's.
+            state.arrived(request.ciaddr, host);
+        }
         drop(state);
         let durable = !changes.is_empty();
         changes.extend(self.dhcp_event(&site, request, &decision));
@@ -185,9 +194,7 @@ impl Appliance {
 
     /// Learns the address of a host that another server gave it.
     pub(super) fn arrived(&self, peer: Ipv4Addr, host: &Host) {
-        let mut state = self.state();
-        state.hosts.retain(|_, name| *name != host.name);
-        state.hosts.insert(peer, Arc::clone(&host.name));
+        self.state().arrived(peer, &host.name);
     }
 
     /// Lets the decisions know what a host did with an earlier one.
@@ -197,6 +204,12 @@ impl Appliance {
 }
 
 impl State {
+    /// Keeps the way from the one address that a host has to it.
+    fn arrived(&mut self, address: Ipv4Addr, host: &Arc<str>) {
+        self.hosts.retain(|_, name| name != host);
+        self.hosts.insert(address, Arc::clone(host));
+    }
+
     /// Keeps the way from an address to its host.
     fn remember(&mut self, lease: &Lease) {
         match held_by_host(lease) {
