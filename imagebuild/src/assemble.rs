@@ -13,6 +13,8 @@ mod kernel;
 mod loaders;
 mod plan;
 mod root;
+#[cfg(test)]
+mod tests;
 mod units;
 mod users;
 mod workspace;

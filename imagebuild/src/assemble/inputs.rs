@@ -137,3 +137,83 @@ fn add_file(words: &mut Words, file: &definition::File) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::definition::Distribution;
+
+    fn definition(directory: &Path) -> Definition {
+        Definition {
+            directory: directory.to_owned(),
+            name: "host".to_owned(),
+            description: String::new(),
+            architecture: "amd64".to_owned(),
+            distribution: Distribution {
+                name: "debian".to_owned(),
+                release: "trixie".to_owned(),
+                keyring: directory.join("keyring"),
+                components: Vec::new(),
+                suites: Vec::new(),
+            },
+            packages: Some(Packages::default()),
+            files: vec![definition::File {
+                path: "etc/motd".to_owned(),
+                content: Content::Source(directory.join("motd")),
+                mode: 0o644,
+                user: "root".to_owned(),
+                group: "root".to_owned(),
+            }],
+            users: Vec::new(),
+            units: Units::default(),
+            kernel: None,
+            loaders: None,
+        }
+    }
+
+    #[test]
+    fn only_what_shows_in_the_image_changes_the_digest() {
+        let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [first, second] = directories.each_ref().map(|directory| {
+            std::fs::write(directory.path().join("motd"), "hello").unwrap();
+            definition(directory.path())
+        });
+        let lock = Digest::of(b"lock");
+        let of = |definition: &Definition| digest(definition, &lock, "builder").unwrap();
+        assert_eq!(of(&first), of(&second), "where it stands does not count");
+
+        let changes: [(&str, fn(&mut Definition)); 5] = [
+            ("mode", |d| d.files[0].mode = 0o600),
+            ("path", |d| d.files[0].path = "etc/issue".to_owned()),
+            ("unit", |d| d.units.mask.push("a.service".to_owned())),
+            ("removed paths", |d| {
+                d.packages = Some(Packages {
+                    remove_paths: vec!["usr/share/doc/**".to_owned()],
+                    ..Packages::default()
+                });
+            }),
+            ("content", |d| {
+                d.files[0].content = Content::Text("hullo".to_owned());
+            }),
+        ];
+        for (name, change) in changes {
+            let mut changed = second.clone();
+            change(&mut changed);
+            assert_ne!(of(&changed), of(&first), "{name}");
+        }
+        let mut same = second.clone();
+        same.files[0].content = Content::Text("hello".to_owned());
+        assert_eq!(
+            of(&same),
+            of(&first),
+            "the bytes count, not where they come from"
+        );
+        assert_ne!(
+            digest(&first, &Digest::of(b"other"), "builder").unwrap(),
+            of(&first)
+        );
+        assert_ne!(digest(&first, &lock, "another").unwrap(), of(&first));
+    }
+}

@@ -94,7 +94,7 @@ impl Failure {
         match self {
             Self::Fetch(error) => error.help(),
             Self::Verify(verify::Error::Damaged { .. }) => {
-                Some("build the image again: the store is repaired by what is built")
+                Some("`imagebuild build --rebuild` writes the artifact again")
             }
             Self::Store(layout::Error::NotALayout { .. }) => {
                 Some("give `--store` an empty or absent directory, or one that `imagebuild` made")

@@ -58,8 +58,14 @@ fn underline(problem: &Problem) -> String {
     };
     let handler = GraphicalReportHandler::new_themed(theme).with_links(false);
     // What cannot be drawn was said in words already.
-    let drawn = handler.render_report(&mut text, report.as_ref());
-    drawn.unwrap_or_default();
+    let mut drawn = String::new();
+    // What cannot be drawn was said in words already, and so was what stands above the frame.
+    if handler.render_report(&mut drawn, report.as_ref()).is_ok() {
+        let frame = drawn
+            .lines()
+            .skip_while(|line| !line.contains("-[") && !line.contains("─["));
+        frame.for_each(|line| push(&mut text, format_args!("{line}\n")));
+    }
     text
 }
 
