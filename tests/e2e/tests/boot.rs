@@ -29,6 +29,15 @@ fn own_state() -> State {
     own
 }
 
+/// Takes the rack down when the test ends, however it ends.
+struct Down<'a>(&'a State);
+
+impl Drop for Down<'_> {
+    fn drop(&mut self) {
+        lab(self.0, &["down"]);
+    }
+}
+
 fn lab(state: &State, words: &[&str]) -> Output {
     let program = shop::workspace().binary("lab");
     let mut lab = Command::new(program);
@@ -45,6 +54,7 @@ fn a_rack_with_every_firmware_boots_into_the_pinned_tree() {
     }
     let state = own_state();
     check(&lab(&state, &["down"]));
+    let _down = Down(&state);
     let up = lab(&state, &["up", "--keep", "--json"]);
     let told = String::from_utf8_lossy(&up.stderr).into_owned();
     eprintln!("{told}");

@@ -2,7 +2,7 @@
 //!
 //! It refuses to touch what the lab did not start, and keeps images, locks and the key.
 
-use crate::process::{self, MARK};
+use crate::process;
 use crate::state::{Error, State};
 
 /// Ends everything and says how many processes there were.
@@ -31,6 +31,6 @@ pub fn down(state: &State) -> Result<usize, Error> {
 pub fn summary(ended: usize) -> String {
     match ended {
         0 => "nothing of the lab was running".to_owned(),
-        ended => format!("ended {ended} processes ({MARK})"),
+        ended => format!("ended {ended} processes"),
     }
 }
