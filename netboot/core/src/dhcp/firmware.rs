@@ -80,8 +80,8 @@ pub struct Profile {
     pub name: &'static str,
     /// The program that asks.
     pub firmware: Firmware,
-    /// File name of the loader that it can run; none when there is none for it.
-    pub loader: Option<&'static str>,
+    /// File names of the loaders that it can run, the best first; none when there is none for it.
+    pub loaders: &'static [&'static str],
     authoritative: &'static [Form],
     proxy: &'static [Form],
 }
@@ -92,7 +92,17 @@ pub struct Profile {
 /// who watches, while a single lost packet does not change the form.
 pub const OFFERS_PER_FORM: u32 = 3;
 
+/// Times that a loader is fetched and does not run before the next one is tried: once may be a
+/// person who switched the host off.
+pub const FETCHES_PER_LOADER: u32 = 2;
+
 impl Profile {
+    /// Returns the loader to name after `lost` loaders were fetched and did not run.
+    #[must_use]
+    pub fn loader(&self, lost: u32) -> Option<&'static str> {
+        turn(self.loaders, lost / FETCHES_PER_LOADER)
+    }
+
     /// Returns the form to answer in after `ignored` offers led to nothing.
     #[must_use]
     pub fn form(&self, mode: Mode, ignored: u32) -> Option<Form> {
@@ -100,8 +110,7 @@ impl Profile {
             Mode::Authoritative => self.authoritative,
             Mode::Proxy => self.proxy,
         };
-        let turn = usize::try_from(ignored / OFFERS_PER_FORM).unwrap_or_default();
-        forms.get(turn.checked_rem(forms.len())?).copied()
+        turn(forms, ignored / OFFERS_PER_FORM)
     }
 
     /// Returns the first architecture that a client names; 0, a BIOS, when it names none.
@@ -130,6 +139,12 @@ impl Profile {
             .find_map(|arch| rows.iter().find(|row| row.matches(arch, request)))
             .map_or(unknown, |row| &row.profile)
     }
+}
+
+/// Returns the value whose turn it is; none when there are none.
+fn turn<T: Copy>(values: &[T], turn: u32) -> Option<T> {
+    let turn = usize::try_from(turn).unwrap_or_default();
+    values.get(turn.checked_rem(values.len())?).copied()
 }
 
 /// Returns the architectures that a client names, in option 93 or else inside option 60.
@@ -186,31 +201,35 @@ impl Row {
 /// dnsmasq); a PXE ROM under a BIOS knows option 43 by specification.
 const PLAIN_FIRST: &[Form] = &[Form::Plain, Form::Direct];
 
-const fn bios(name: &'static str, loader: Option<&'static str>) -> Profile {
+/// iPXE with drivers of its own, or where those do not fit the hardware, with the firmware's.
+const X64: &[&str] = &["ipxe.efi", "snponly.efi"];
+const ARM64: &[&str] = &["ipxe-arm64.efi"];
+
+const fn bios(name: &'static str, loaders: &'static [&'static str]) -> Profile {
     Profile {
         name,
         firmware: Firmware::Bios,
-        loader,
+        loaders,
         authoritative: PLAIN_FIRST,
         proxy: &[Form::Direct, Form::Port4011],
     }
 }
 
-const fn uefi(name: &'static str, loader: Option<&'static str>) -> Profile {
+const fn uefi(name: &'static str, loaders: &'static [&'static str]) -> Profile {
     Profile {
         name,
         firmware: Firmware::UefiPxe,
-        loader,
+        loaders,
         authoritative: PLAIN_FIRST,
         proxy: &[Form::Port4011, Form::Direct],
     }
 }
 
-const fn http(name: &'static str, loader: Option<&'static str>) -> Profile {
+const fn http(name: &'static str, loaders: &'static [&'static str]) -> Profile {
     Profile {
         name,
         firmware: Firmware::UefiHttp,
-        loader,
+        loaders,
         authoritative: &[Form::Http],
         proxy: &[Form::Http],
     }
@@ -219,7 +238,7 @@ const fn http(name: &'static str, loader: Option<&'static str>) -> Profile {
 static IPXE: Profile = Profile {
     name: "ipxe",
     firmware: Firmware::Ipxe,
-    loader: None,
+    loaders: &[],
     authoritative: &[Form::Script],
     proxy: &[Form::Script],
 };
@@ -227,13 +246,13 @@ static IPXE: Profile = Profile {
 static OS: Profile = Profile {
     name: "os",
     firmware: Firmware::Os,
-    loader: None,
+    loaders: &[],
     authoritative: &[],
     proxy: &[],
 };
 
-static UNKNOWN_PXE: Profile = uefi("pxe of another architecture", None);
-static UNKNOWN_HTTP: Profile = http("http of another architecture", None);
+static UNKNOWN_PXE: Profile = uefi("pxe of another architecture", &[]);
+static UNKNOWN_HTTP: Profile = http("http of another architecture", &[]);
 
 /// First octets of the Raspberry Pi's hardware addresses (IEEE registry).
 const RASPBERRY_PI: &[[u8; 3]] = &[
@@ -252,23 +271,23 @@ static PXE: &[Row] = &[
     Row {
         architectures: &[0, 41],
         macs: RASPBERRY_PI,
-        profile: bios("raspberry pi", None),
+        profile: bios("raspberry pi", &[]),
     },
     Row {
         architectures: &[0],
         macs: &[],
-        profile: bios("bios", Some("undionly.kpxe")),
+        profile: bios("bios", &["undionly.kpxe"]),
     },
     // RFC 4578 printed 7 and 9 swapped, and firmware of both readings exists: both are x64.
     Row {
         architectures: &[7, 9],
         macs: &[],
-        profile: uefi("uefi x64", Some("ipxe.efi")),
+        profile: uefi("uefi x64", X64),
     },
     Row {
         architectures: &[11],
         macs: &[],
-        profile: uefi("uefi arm64", Some("ipxe-arm64.efi")),
+        profile: uefi("uefi arm64", ARM64),
     },
 ];
 
@@ -277,11 +296,11 @@ static HTTP: &[Row] = &[
     Row {
         architectures: &[16],
         macs: &[],
-        profile: http("uefi http x64", Some("ipxe.efi")),
+        profile: http("uefi http x64", X64),
     },
     Row {
         architectures: &[19],
         macs: &[],
-        profile: http("uefi http arm64", Some("ipxe-arm64.efi")),
+        profile: http("uefi http arm64", ARM64),
     },
 ];

@@ -14,9 +14,9 @@ mod wire;
 
 pub use decide::{answer, decide};
 pub use decision::{Change, Decision, Note, Silence};
-pub use firmware::{Firmware, Form, OFFERS_PER_FORM, Profile};
+pub use firmware::{FETCHES_PER_LOADER, Firmware, Form, OFFERS_PER_FORM, Profile};
 pub use leases::{Client, Lease, LeaseState, Leases, MalformedLease};
 pub use option::option_name;
 pub use reply::{About, Destination, Reply, ReplyKind, Value};
 pub use request::{Arrival, Kind, Malformed, Port, RelayInfo, Request};
-pub use tries::Tries;
+pub use tries::{Tried, Tries};

@@ -1,18 +1,37 @@
-//! What each host did on its last tries: how many offers of a loader it ignored.
+//! What each host did on its last tries: offers of a loader that it ignored, loaders that did not run.
 //!
-//! It refuses to remember more than a number a host.
+//! It refuses to remember more than two numbers a host.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::boot::{Answer, File, What};
+use super::Firmware;
+use crate::boot::{Answer, File, Transfer, What};
 
-/// Offers of a loader that led to nothing, by host.
+/// What led to nothing, by host.
 ///
 /// The shell shows it every event of every timeline: see [`Tries::note`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tries {
-    ignored: HashMap<Arc<str>, u32>,
+    hosts: HashMap<Arc<str>, Tried>,
+}
+
+/// What led to nothing on the last tries of one host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// Offers of a loader since the host last asked for one.
+    pub ignored: u32,
+    lost: u32,
+    /// Whether it has fetched a loader that may still come to run.
+    fetched: bool,
+}
+
+impl Tried {
+    /// Returns how many loaders it fetched and did not run, if it asks again now.
+    #[must_use]
+    pub fn lost(self) -> u32 {
+        self.lost.saturating_add(self.fetched.into())
+    }
 }
 
 impl Tries {
@@ -22,14 +41,13 @@ impl Tries {
         Self::default()
     }
 
-    /// Returns how many offers of a loader a host ignored since it last asked for one.
+    /// Returns what led to nothing on the last tries of a host.
     #[must_use]
-    pub fn ignored(&self, host: &str) -> u32 {
-        self.ignored.get(host).copied().unwrap_or_default()
+    pub fn of(&self, host: &str) -> Tried {
+        self.hosts.get(host).copied().unwrap_or_default()
     }
 
-    /// Takes an event of a host's timeline: an offer of a loader counts, and a host that asks for
-    /// its loader begins anew.
+    /// Takes an event of a host's timeline.
     pub fn note(&mut self, host: &Arc<str>, what: &What) {
         match what {
             What::Dhcp {
@@ -38,13 +56,26 @@ impl Tries {
                 form: Some(_),
                 ..
             } if firmware.needs_loader() => {
-                let count = self.ignored.entry(Arc::clone(host)).or_default();
-                *count = count.saturating_add(1);
+                let tried = self.hosts.entry(Arc::clone(host)).or_default();
+                tried.ignored = tried.ignored.saturating_add(1);
+                // Its firmware is back, and what it fetched was never heard of.
+                tried.lost = tried.lost();
+                tried.fetched = false;
+            }
+            What::Dhcp {
+                firmware: Firmware::Ipxe,
+                ..
+            } => {
+                self.hosts.remove(host);
             }
             What::Fetch {
-                file: File::Loader, ..
+                file: File::Loader,
+                transfer,
+                ..
             } => {
-                self.ignored.remove(host);
+                let tried = self.hosts.entry(Arc::clone(host)).or_default();
+                tried.ignored = 0;
+                tried.fetched |= matches!(transfer, Transfer::Done { .. });
             }
             _ => {}
         }

@@ -131,7 +131,7 @@ fn an_ignored_offer_changes_the_form() {
         (6, Form::Plain, None, None),
     ];
     for (ignored, form, class, vendor) in forms {
-        while appliance.tries.ignored("bios1") < ignored {
+        while appliance.tries.of("bios1").ignored < ignored {
             appliance.tries.note(&host, &what(Firmware::Bios));
         }
         let offer = appliance.reply(&discover);
@@ -153,10 +153,45 @@ fn an_ignored_offer_changes_the_form() {
         over: Protocol::Tftp,
         transfer: Transfer::Started,
     };
-    appliance.tries.note(&host, &what(Firmware::Ipxe));
-    assert_eq!(appliance.tries.ignored("bios1"), 6, "iPXE needs no loader");
     appliance.tries.note(&host, &loader);
     assert_eq!(appliance.reply(&discover).about.form, Some(Form::Plain));
+}
+
+#[test]
+fn a_loader_that_does_not_run_gives_way_to_the_next() {
+    let mut appliance = Appliance::new();
+    let host = "bios1".into();
+    let fetched = What::Fetch {
+        file: File::Loader,
+        name: "ipxe.efi".into(),
+        over: Protocol::Tftp,
+        transfer: Transfer::Done {
+            bytes: 1,
+            elapsed_ms: 1,
+        },
+    };
+    let discover = packet(DISCOVER, BIOS1).pxe(7);
+    let mut named = Vec::new();
+    for _ in 0..5 {
+        let offer = appliance.reply(&discover);
+        appliance.tries.note(&host, &what(Firmware::UefiPxe));
+        appliance.tries.note(&host, &fetched);
+        named.push(offer.file.unwrap().into_string());
+    }
+    let expected = [
+        "ipxe.efi",
+        "ipxe.efi",
+        "snponly.efi",
+        "snponly.efi",
+        "ipxe.efi",
+    ];
+    assert_eq!(named, expected);
+    appliance.tries.note(&host, &what(Firmware::Ipxe));
+    assert_eq!(
+        appliance.reply(&discover).file.as_deref(),
+        Some("ipxe.efi"),
+        "it ran"
+    );
 }
 
 #[test]

@@ -19,15 +19,15 @@ impl Question<'_> {
     pub(super) fn form(&self) -> Option<Form> {
         self.host?;
         let profile = self.profile;
-        if profile.firmware.needs_loader() && profile.loader.is_none() {
+        if profile.firmware.needs_loader() && profile.loaders.is_empty() {
             return None;
         }
-        profile.form(self.network.mode, self.ignored)
+        profile.form(self.network.mode, self.tried.ignored)
     }
 
     /// Returns the form that comes after this one, if it is another.
     pub(super) fn next_form(&self, form: Form) -> Option<Form> {
-        let ignored = self.ignored.saturating_add(OFFERS_PER_FORM);
+        let ignored = self.tried.ignored.saturating_add(OFFERS_PER_FORM);
         self.profile
             .form(self.network.mode, ignored)
             .filter(|next| *next != form)
@@ -80,7 +80,7 @@ impl Question<'_> {
     }
 
     fn file(&self, form: Form) -> String {
-        let loader = self.profile.loader.unwrap_or_default();
+        let loader = self.profile.loader(self.tried.lost()).unwrap_or_default();
         match form {
             Form::Plain | Form::Direct | Form::Port4011 => loader.to_owned(),
             Form::Http => format!("{}/boot/{loader}", self.site.url(self.network)),

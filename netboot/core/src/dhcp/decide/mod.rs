@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::request::{Arrival, Kind, Request};
-use super::{Client, Decision, Leases, Profile, Silence, Tries};
+use super::{Client, Decision, Leases, Profile, Silence, Tried, Tries};
 use crate::Timestamp;
 use crate::site::{Host, Mode, Network, Reach, Site, Strangers};
 
@@ -55,8 +55,7 @@ struct Question<'a> {
     host: Option<&'a Arc<Host>>,
     client: Client,
     profile: &'static Profile,
-    /// Offers of a loader that the host ignored.
-    ignored: u32,
+    tried: Tried,
 }
 
 impl<'a> Question<'a> {
@@ -82,7 +81,7 @@ impl<'a> Question<'a> {
         Ok(Self {
             client,
             profile: Profile::of(request),
-            ignored: host.map_or(0, |host| tries.ignored(&host.name)),
+            tried: host.map_or_else(Tried::default, |host| tries.of(&host.name)),
             request,
             site,
             leases,
