@@ -340,6 +340,9 @@ impl TransferLog for Appliance {
 
     fn refused(&self, peer: IpAddr, over: Protocol, asked: &str, reason: &str) {
         self.metrics.transferred(protocol(over), "refused", 0);
+        if is_autoexec(asked) {
+            return;
+        }
         if let Some(host) = self.host_at(v4(peer)) {
             tracing::warn!(host = &*host.name, file = asked, reason, "host was refused");
             let reason = format!("`{asked}`: {reason}");
@@ -350,6 +353,14 @@ impl TransferLog for Appliance {
     fn ignored(&self, over: Protocol, why: &'static str) {
         self.metrics.transferred(protocol(over), why, 0);
     }
+}
+
+/// Who: iPXE for UEFI since 2022 (`ipxe/ipxe`, `autoexec_efi.c`). What it does: before anything else
+/// it asks where it came from for `autoexec.ipxe`, and goes on without. What we do: refuse it, and
+/// keep it out of the timeline and the log, where it would look like trouble. Proof: the timelines
+/// of `uefi1` and `http1` in the lab.
+fn is_autoexec(asked: &str) -> bool {
+    asked.rsplit('/').next() == Some("autoexec.ipxe")
 }
 
 /// Everything that boots has an IPv4 address here; what has none is no host.
