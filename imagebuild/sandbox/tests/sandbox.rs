@@ -230,7 +230,10 @@ fn attributes_are_recorded_and_a_new_owner_drops_capabilities() {
     "#;
     fs::write(tree.path("script"), script).unwrap();
     // EOPNOTSUPP 95, ERANGE 34, ENODATA 61, EFAULT 14
-    assert_eq!(tree.says("LC_ALL=C perl /script").trim(), "0 0 95 2 34 30 61 61 14");
+    assert_eq!(
+        tree.says("LC_ALL=C perl /script").trim(),
+        "0 0 95 2 34 30 61 61 14"
+    );
     let owner = tree.owner("file").unwrap();
     assert_eq!((owner.uid, owner.gid), (5, 6));
     assert_eq!(
