@@ -173,6 +173,8 @@ mod tests {
         }
     }
 
+    type Change = fn(&mut Definition);
+
     #[test]
     fn only_what_shows_in_the_image_changes_the_digest() {
         let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
@@ -184,18 +186,22 @@ mod tests {
         let of = |definition: &Definition| digest(definition, &lock, "builder").unwrap();
         assert_eq!(of(&first), of(&second), "where it stands does not count");
 
-        let changes: [(&str, fn(&mut Definition)); 5] = [
-            ("mode", |d| d.files[0].mode = 0o600),
-            ("path", |d| d.files[0].path = "etc/issue".to_owned()),
-            ("unit", |d| d.units.mask.push("a.service".to_owned())),
-            ("removed paths", |d| {
-                d.packages = Some(Packages {
+        let changes: [(&str, Change); 5] = [
+            ("mode", |changed| changed.files[0].mode = 0o600),
+            ("path", |changed| {
+                changed.files[0].path = "etc/issue".to_owned()
+            }),
+            ("unit", |changed| {
+                changed.units.mask.push("a.service".to_owned())
+            }),
+            ("removed paths", |changed| {
+                changed.packages = Some(Packages {
                     remove_paths: vec!["usr/share/doc/**".to_owned()],
                     ..Packages::default()
                 });
             }),
-            ("content", |d| {
-                d.files[0].content = Content::Text("hullo".to_owned());
+            ("content", |changed| {
+                changed.files[0].content = Content::Text("hullo".to_owned());
             }),
         ];
         for (name, change) in changes {
@@ -203,7 +209,7 @@ mod tests {
             change(&mut changed);
             assert_ne!(of(&changed), of(&first), "{name}");
         }
-        let mut same = second.clone();
+        let mut same = second;
         same.files[0].content = Content::Text("hello".to_owned());
         assert_eq!(
             of(&same),

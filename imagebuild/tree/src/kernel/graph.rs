@@ -237,6 +237,8 @@ mod tests {
         ("kernel/drivers/net/rare.ko.xz", "", ""),
     ];
 
+    type Names<'a> = &'a [&'a str];
+
     fn run(keep: &[&str], exclude: &[&str]) -> Result<Modules, SelectError<ModuleError>> {
         let owned = |names: &[&str]| names.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
         let paths: Vec<_> = MODULES
@@ -279,7 +281,6 @@ mod tests {
                 .map(|(name, ..)| name.to_owned())
                 .collect::<Vec<_>>()
         };
-        type Names<'a> = &'a [&'a str];
         let cases: [(&str, Names<'_>, Names<'_>, Names<'_>); 5] = [
             (
                 "closed",
