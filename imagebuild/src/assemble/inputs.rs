@@ -187,12 +187,14 @@ mod tests {
         assert_eq!(of(&first), of(&second), "where it stands does not count");
 
         let changes: [(&str, Change); 5] = [
-            ("mode", |changed| changed.files[0].mode = 0o600),
+            ("mode", |changed| {
+                changed.files[0].mode = 0o600;
+            }),
             ("path", |changed| {
-                changed.files[0].path = "etc/issue".to_owned()
+                changed.files[0].path = "etc/issue".to_owned();
             }),
             ("unit", |changed| {
-                changed.units.mask.push("a.service".to_owned())
+                changed.units.mask.push("a.service".to_owned());
             }),
             ("removed paths", |changed| {
                 changed.packages = Some(Packages {
@@ -204,9 +206,9 @@ mod tests {
                 changed.files[0].content = Content::Text("hullo".to_owned());
             }),
         ];
-        for (name, change) in changes {
+        for (name, edit) in changes {
             let mut changed = second.clone();
-            change(&mut changed);
+            edit(&mut changed);
             assert_ne!(of(&changed), of(&first), "{name}");
         }
         let mut same = second;
