@@ -172,10 +172,9 @@ proptest! {
     }
 
     #[test]
-    fn a_released_address_returns(mac in any_mac(), other in any_mac()) {
+    fn a_released_address_returns(first in 0_u8..16, second in 16_u8..32) {
         let mut appliance = Appliance::new();
-        let strangers = [mac, other].iter().all(|mac| mac.0[0] == 2);
-        prop_assume!(mac != other && strangers);
+        let [mac, other] = [first, second].map(|last| Mac([2, 0, 0, 0, 0, last]));
         let address = appliance.dora(mac, RACK);
         for last in 100..109_u8 {
             appliance.dora(Mac([2, 1, 0, 0, 0, last]), RACK);
