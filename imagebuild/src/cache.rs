@@ -125,16 +125,16 @@ impl Cache {
 
     /// Returns where a file of that digest is kept, whether it is there or not.
     #[must_use]
-    pub fn path(&self, shelf: Shelf, digest: &Digest) -> PathBuf {
-        self.root.join(shelf.directory()).join(digest.hex())
+    pub fn path(&self, on: Shelf, digest: &Digest) -> PathBuf {
+        self.root.join(on.directory()).join(digest.hex())
     }
 
     /// Finds a file and checks its bytes. One that has gone bad is removed, and so absent.
     ///
     /// # Errors
     /// When it is there and cannot be read, or is bad and cannot be removed.
-    pub fn find(&self, shelf: Shelf, digest: &Digest) -> Result<Option<PathBuf>, Error> {
-        let path = self.path(shelf, digest);
+    pub fn find(&self, on: Shelf, digest: &Digest) -> Result<Option<PathBuf>, Error> {
+        let path = self.path(on, digest);
         match hash(&path) {
             Ok(found) if found == *digest => Ok(Some(path)),
             Ok(_) => {
@@ -151,8 +151,8 @@ impl Cache {
     ///
     /// # Errors
     /// When no temporary file can be made in the cache.
-    pub fn begin(&self, shelf: Shelf, digest: Digest, size: u64) -> Result<Incoming, Error> {
-        let directory = self.root.join(shelf.directory());
+    pub fn begin(&self, on: Shelf, digest: Digest, size: u64) -> Result<Incoming, Error> {
+        let directory = self.root.join(on.directory());
         let file = tempfile::Builder::new()
             .prefix(".incoming-")
             .tempfile_in(&directory)
@@ -161,7 +161,7 @@ impl Cache {
                 source,
             })?;
         Ok(Incoming {
-            path: self.path(shelf, &digest),
+            path: self.path(on, &digest),
             file,
             hasher: Hasher::new(),
             digest,

@@ -129,11 +129,20 @@ impl Mirrors {
         if mirrors.bases.is_empty() {
             mirrors.bases = apt::bases(Path::new("/etc/apt"));
         }
-        if let Some(snapshot) = snapshot {
-            mirrors.snapshot = Some(Base::parse(snapshot)?);
-        }
         mirrors.add_security();
-        Ok(mirrors)
+        match snapshot {
+            Some(snapshot) => mirrors.with_snapshot(snapshot),
+            None => Ok(mirrors),
+        }
+    }
+
+    /// Names the snapshot archive.
+    ///
+    /// # Errors
+    /// When it is no URL.
+    pub fn with_snapshot(mut self, url: &str) -> Result<Self, Error> {
+        self.snapshot = Some(Base::parse(url)?);
+        Ok(self)
     }
 
     /// Takes mirrors as `--mirror` writes them: `[ARCHIVE=]URL`.

@@ -9,7 +9,7 @@ use std::io::Cursor;
 use pgp::composed::{CleartextSignedMessage, PublicOrSecret, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{KeyFlags, Signature, SignatureType};
-use pgp::types::{KeyDetails, Tag};
+use pgp::types::{KeyDetails, Tag, Timestamp};
 
 /// Largest keyring that is read; Debian's is below 100 KiB.
 const MAX_KEYRING: usize = 4 << 20;
@@ -110,11 +110,11 @@ impl Keyring {
     ///
     /// # Errors
     /// When it is malformed, or no signature is good.
-    pub fn verify(&self, signed: &str, now: i64) -> Result<Verified, Error> {
-        if signed.len() > MAX_TEXT {
+    pub fn verify(&self, message: &str, now: i64) -> Result<Verified, Error> {
+        if message.len() > MAX_TEXT {
             return Err(Error::Malformed(None));
         }
-        let (message, _) = CleartextSignedMessage::from_string(signed)
+        let (message, _) = CleartextSignedMessage::from_string(message)
             .map_err(|error| Error::Malformed(Some(Box::new(error))))?;
         let text = message.signed_text();
         let mut signers = Vec::new();
@@ -123,7 +123,7 @@ impl Keyring {
             match self.check(signature, text.as_bytes(), now) {
                 Ok(signer) => signers.push(signer),
                 Err(refusal) => {
-                    refusals.push(format!("signature of {}: {refusal}", issuer(signature)))
+                    refusals.push(format!("signature of {}: {refusal}", issuer(signature)));
                 }
             }
         }
@@ -257,7 +257,7 @@ fn may_sign(binding: &Signature) -> bool {
 }
 
 fn newest<'a>(signatures: impl Iterator<Item = &'a Signature>) -> Option<&'a Signature> {
-    signatures.max_by_key(|signature| signature.created().map_or(0, |created| created.as_secs()))
+    signatures.max_by_key(|signature| signature.created().map_or(0, Timestamp::as_secs))
 }
 
 fn check_primary(certificate: &SignedPublicKey, now: i64, duty: Duty) -> Result<(), Refusal> {

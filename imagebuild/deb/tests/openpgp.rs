@@ -1,6 +1,6 @@
 //! Signed texts are accepted and refused as gpgv does it, and more strictly where our policy says so.
 //!
-//! The texts in `signed/` were made once with GnuPG 2.2; each is named after what is special about it.
+//! The texts in `signed/` were made once with `gpg` 2.2; each is named after what is special about it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -65,7 +65,7 @@ fn signatures_are_judged_as_gpgv_does() {
                 assert_eq!(verified.signers.len(), 1, "{name}");
             }
             (Err(error), Err(reason)) => {
-                assert!(error.to_string().contains(reason), "{name}: {error}")
+                assert!(error.to_string().contains(reason), "{name}: {error}");
             }
             _ => panic!("{name}: {outcome:?}"),
         }

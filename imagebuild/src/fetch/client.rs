@@ -13,6 +13,7 @@ use hyper::header::{HOST, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
+use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioExecutor;
 
 use route::Route;
@@ -78,8 +79,12 @@ impl RequestError {
 }
 
 impl Client {
+    /// Goes through the proxies that the environment names.
     pub(crate) fn new() -> Self {
-        let route = Route::from_environment();
+        Self::through(Route::new(Matcher::from_env()))
+    }
+
+    fn through(route: Route) -> Self {
         let secure = HttpsConnectorBuilder::new()
             .with_native_roots()
             .ok()
@@ -217,6 +222,38 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_proxy_sees_the_whole_url_and_its_credentials() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let proxy = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = vec![0; 4096];
+            let count = stream.read(&mut head).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            stream.write_all(answer).await.unwrap();
+            String::from_utf8_lossy(&head[..count]).to_lowercase()
+        });
+        let matcher = Matcher::builder()
+            .http(format!("http://user:word@{address}"))
+            .no("direct.test")
+            .build();
+        let client = Client::through(Route::new(matcher));
+        let bytes = client
+            .text("http://mirror.test/debian/x", 10)
+            .await
+            .unwrap();
+        assert_eq!(bytes, b"ok");
+        let head = proxy.await.unwrap();
+        assert!(
+            head.starts_with("get http://mirror.test/debian/x http/1.1"),
+            "{head}"
+        );
+        assert!(head.contains("host: mirror.test"), "{head}");
+        assert!(head.contains("proxy-authorization: basic"), "{head}");
+    }
 
     #[test]
     fn redirects_are_resolved_against_where_they_come_from() {

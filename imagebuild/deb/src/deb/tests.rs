@@ -61,9 +61,9 @@ fn package(ending: &str, control: &[u8], data: &[u8]) -> Vec<u8> {
         (format!("data.tar{ending}"), compress(ending, data)),
     ];
     for (name, content) in members {
-        write!(
+        writeln!(
             bytes,
-            "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n",
+            "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`",
             0,
             0,
             0,

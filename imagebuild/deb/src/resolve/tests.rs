@@ -6,11 +6,12 @@ fn index(lines: &[&str]) -> String {
     for (at, line) in lines.iter().enumerate() {
         let mut words = line.splitn(3, ' ');
         let (name, version) = (words.next().unwrap(), words.next().unwrap());
-        text += &format!(
-            "Package: {name}\nVersion: {version}\nArchitecture: amd64\nFilename: pool/{name}_{version}.deb\nSize: {}\nSHA256: {}\n",
-            at + 1,
-            "ab".repeat(32)
-        );
+        let entry = [
+            format!("Package: {name}\nVersion: {version}\nArchitecture: amd64\n"),
+            format!("Filename: pool/{name}_{version}.deb\nSize: {}\n", at + 1),
+            format!("SHA256: {}\n", "ab".repeat(32)),
+        ];
+        text.extend(entry);
         for field in words
             .next()
             .unwrap_or("")

@@ -40,7 +40,7 @@ pub(super) fn walk(
     }
 }
 
-impl<'u, 'a> Walk<'_, 'u, 'a> {
+impl<'a> Walk<'_, '_, 'a> {
     fn take_all(&mut self, roots: &[&str]) -> Result<(), Halt> {
         let mut wanted = Vec::new();
         for root in roots {

@@ -31,14 +31,14 @@ pub(super) struct Route {
 }
 
 impl Route {
-    pub(super) fn from_environment() -> Self {
+    pub(super) fn new(proxies: Matcher) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_connect_timeout(Some(CONNECT));
         http.set_nodelay(true);
         Self {
             http,
-            proxies: Arc::new(Matcher::from_env()),
+            proxies: Arc::new(proxies),
         }
     }
 
