@@ -7,9 +7,9 @@ use std::io;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-/// What the kernel and init need beside the root to get anywhere (measured: a host with 192 MiB
-/// boots an image of 110 MB).
-const RESERVE: u64 = 32 * 1024 * 1024;
+/// What init and a few services need beside the root to get anywhere: with 39 MiB a Debian host was
+/// busy for minutes with reading its programs again and again, with 55 MiB it became healthy.
+const RESERVE: u64 = 48 * 1024 * 1024;
 
 /// Why the root has no place.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,7 @@ mod tests {
             free: 90 << 20,
         };
         assert!(
-            error.to_string().ends_with("this host needs 42 MiB more"),
+            error.to_string().ends_with("this host needs 58 MiB more"),
             "{error}"
         );
     }
