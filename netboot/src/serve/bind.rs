@@ -3,6 +3,7 @@
 //! It refuses to guess: the interface is the one that holds the network's address, and a port that
 //! is taken is reported with the program that has it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -145,6 +146,11 @@ impl Wires {
     pub(super) fn local(&self, interface: u32) -> Option<Ipv4Addr> {
         let wire = self.wires.iter().find(|(index, _)| *index == interface);
         wire.map(|(_, address)| *address)
+    }
+
+    /// Returns the indices of the interfaces, each once.
+    pub(super) fn interfaces(&self) -> BTreeSet<u32> {
+        self.wires.iter().map(|(index, _)| *index).collect()
     }
 
     /// Returns all our addresses.

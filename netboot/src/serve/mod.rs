@@ -11,6 +11,7 @@ mod dhcp;
 pub mod http;
 mod interfaces;
 mod metrics;
+mod ndp;
 mod rows;
 pub mod tftp;
 mod token;
@@ -243,6 +244,8 @@ struct Sockets {
     tftp: tftp::Server,
     http: Vec<tokio::net::TcpListener>,
     metrics: tokio::net::TcpListener,
+    /// Hosts boot without it, only later.
+    ndp: Option<ndp::Listener>,
 }
 
 impl Sockets {
@@ -272,6 +275,11 @@ impl Sockets {
             tftp,
             http,
             metrics,
+            ndp: ndp::Listener::bind(wires.interfaces())
+                .inspect_err(|error| {
+                    tracing::info!(error = %error, "no answers to router solicitations");
+                })
+                .ok(),
         })
     }
 
@@ -284,6 +292,9 @@ impl Sockets {
     ) {
         for listener in self.dhcp {
             parts.spawn(dhcp::run(Arc::clone(appliance), listener));
+        }
+        if let Some(listener) = self.ndp {
+            parts.spawn(ndp::run(Arc::clone(appliance), listener));
         }
         let log: Arc<dyn TransferLog> = Arc::<Appliance>::clone(appliance);
         let limits = netboot_core::tftp::Limits::default();
