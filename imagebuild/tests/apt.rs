@@ -62,8 +62,8 @@ fn define(directory: &Path, install: &[&str]) -> Definition {
         .expect("a string");
     }
     let text = format!(
-        "name = \"test\"\narchitectures = [\"amd64\"]\n[distribution]\nname = \"debian\"\nrelease = \"trixie\"\nkeyring = {:?}\ncomponents = [\"main\"]\nsuites = [{suites}]\n[packages]\ninstall = {install:?}\n",
-        keyring()
+        "name = \"test\"\narchitectures = [\"amd64\"]\n[distribution]\nname = \"debian\"\nrelease = \"trixie\"\nkeyring = \"{}\"\ncomponents = [\"main\"]\nsuites = [{suites}]\n[packages]\ninstall = {install:?}\n",
+        keyring().display()
     );
     fs::write(directory.join(definition::FILE), text).expect("a definition");
     definition::load(directory).expect("a good definition")

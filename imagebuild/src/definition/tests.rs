@@ -118,6 +118,7 @@ fn a_child_overrides_words_and_appends_lists() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is one table")]
 fn each_mistake_is_found_in_its_place() {
     let cases = [
         (

@@ -119,21 +119,32 @@ pub(super) async fn read(
         source,
     })?;
     let client = Client::new();
-    let mut offers = Vec::new();
+    let mut signed = Vec::new();
+    let mut places = Vec::new();
     for suite in &request.suites {
         let bases = mirrors.bases(&suite.archive)?;
-        let (signed, base) = signed_release(&client, &keyring, suite, bases, now).await?;
-        let mut indexes = Vec::new();
+        let (release, base) = signed_release(&client, &keyring, suite, bases, now).await?;
         for component in &request.components {
-            let (path, index) = locate(&signed.release, suite, component, &request.architecture)?;
-            let urls = urls(&signed.release, suite, &path, index, base, bases);
-            let wanted = Wanted {
-                shelf: Shelf::Indexes,
-                digest: index.sha256,
-                size: index.size,
-                urls,
-            };
-            let file = fetch(&client, cache, &wanted, suite, &path).await?;
+            let (path, index) = locate(&release.release, suite, component, &request.architecture)?;
+            let urls = urls(&release.release, suite, &path, index, base, bases);
+            places.push(Place {
+                suite,
+                path,
+                wanted: Wanted {
+                    shelf: Shelf::Indexes,
+                    digest: index.sha256,
+                    size: index.size,
+                    urls,
+                },
+            });
+        }
+        signed.push(release);
+    }
+    let mut files = fetch(&client, cache, &places).await?.into_iter();
+    let mut offers = Vec::new();
+    for (suite, signed) in request.suites.iter().zip(signed) {
+        let mut indexes = Vec::new();
+        for file in files.by_ref().take(request.components.len()) {
             indexes.push(unpack(file).await?);
         }
         offers.push(Offer {
@@ -144,6 +155,13 @@ pub(super) async fn read(
         });
     }
     Ok(offers)
+}
+
+/// One index, and where it may be.
+struct Place<'r> {
+    suite: &'r Suite,
+    path: String,
+    wanted: Wanted,
 }
 
 struct Signed {
@@ -241,27 +259,45 @@ fn urls(
     urls
 }
 
+/// Brings all indexes into the cache, in order.
 async fn fetch(
     client: &Client,
     cache: &Cache,
-    wanted: &Wanted,
-    suite: &Suite,
-    path: &str,
-) -> Result<PathBuf, Error> {
-    if let Some(file) = cache.find(wanted.shelf, &wanted.digest)? {
-        return Ok(file);
+    places: &[Place<'_>],
+) -> Result<Vec<PathBuf>, Error> {
+    let mut found = Vec::new();
+    for place in places {
+        found.push(cache.find(place.wanted.shelf, &place.wanted.digest)?);
     }
-    let progress = Progress::begin("index", 1, wanted.size);
-    let outcome = download(client, cache, wanted, &progress).await;
-    progress.finish(usize::from(outcome.is_ok()), wanted.size);
-    outcome.map_err(|failed| match failed {
-        Failed::Cache(error) => Error::Cache(error),
-        Failed::Everywhere(attempts) => Error::Index {
-            suite: suite.suite.clone(),
-            path: path.to_owned(),
-            attempts,
-        },
-    })
+    let missing = || places.iter().zip(&found).filter(|(_, file)| file.is_none());
+    let count = missing().count();
+    let bytes = missing().map(|(place, _)| place.wanted.size).sum();
+    let progress = Progress::begin("indexes", count, bytes);
+    let mut files = Vec::new();
+    for (place, file) in places.iter().zip(found) {
+        let file = match file {
+            Some(file) => file,
+            None => download(client, cache, &place.wanted, &progress)
+                .await
+                .map_err(|failed| place.nowhere(failed))?,
+        };
+        files.push(file);
+    }
+    progress.finish(count, bytes);
+    Ok(files)
+}
+
+impl Place<'_> {
+    fn nowhere(&self, failed: Failed) -> Error {
+        match failed {
+            Failed::Cache(error) => Error::Cache(error),
+            Failed::Everywhere(attempts) => Error::Index {
+                suite: self.suite.suite.clone(),
+                path: self.path.clone(),
+                attempts,
+            },
+        }
+    }
 }
 
 async fn unpack(path: PathBuf) -> Result<String, Error> {
