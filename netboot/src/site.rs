@@ -131,10 +131,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(".hidden.toml"), "x").unwrap();
         std::fs::write(directory.path().join("notes.txt"), "x").unwrap();
-        assert!(matches!(load(directory.path()), Err(SiteError::Empty { .. })));
+        assert!(matches!(
+            load(directory.path()),
+            Err(SiteError::Empty { .. })
+        ));
         let missing = directory.path().join("missing");
         assert!(matches!(load(&missing), Err(SiteError::List { .. })));
         std::fs::write(directory.path().join("a.toml"), b"\xff").unwrap();
-        assert!(matches!(load(directory.path()), Err(SiteError::Read { .. })));
+        assert!(matches!(
+            load(directory.path()),
+            Err(SiteError::Read { .. })
+        ));
     }
 }
