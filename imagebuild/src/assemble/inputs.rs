@@ -207,9 +207,9 @@ mod tests {
             }),
         ];
         for (name, edit) in changes {
-            let mut changed = second.clone();
-            edit(&mut changed);
-            assert_ne!(of(&changed), of(&first), "{name}");
+            let mut other = second.clone();
+            edit(&mut other);
+            assert_ne!(of(&other), of(&first), "{name}");
         }
         let mut same = second;
         same.files[0].content = Content::Text("hello".to_owned());
