@@ -88,6 +88,61 @@ fn a_rack_with_every_firmware_boots_into_the_pinned_tree() {
     check(&lab(&state, &["down"]));
 }
 
+/// Milliseconds since the kernel's start at which a report of this stage was sent, and its field.
+fn reported(events: &serde_json::Value, stage: &str, field: &str) -> u64 {
+    let events = events["events"].as_array().expect("events");
+    let event = events.iter().find(|event| event["stage"] == stage);
+    let number = event.and_then(|event| event[field].as_u64());
+    number.unwrap_or_else(|| panic!("no `{field}` of `{stage}` in {events:#?}"))
+}
+
+#[test]
+fn stage1_takes_little_longer_than_the_wire() {
+    if !need::has(&["qemu-system-x86_64", "ssh"]) {
+        return;
+    }
+    let state = own_state();
+    check(&lab(&state, &["down"]));
+    let _down = Down(&state);
+    check(&lab(&state, &["up", "--keep", "--host", "uefi1"]));
+    let host = Command::new(shop::workspace().binary("netboot"))
+        .args(["host", "uefi1", "--json", "--site"])
+        .arg(state.site())
+        .arg("--data")
+        .arg(state.data())
+        .output()
+        .expect("netboot starts");
+    let events = serde_json::from_str(&printed(&host)).expect("JSON of a host");
+    let started = reported(&events, "stage1", "started-ms");
+    let switched = reported(&events, "switch-root", "uptime-ms");
+
+    // The same bytes once more, in the same host, by programs that no one here wrote: thrown away,
+    // and checked as stage1 has to.
+    let manifest = shop::manifest(&state.store(), "host");
+    let root = manifest.artifact(Role::Rootfs).expect("a root").digest;
+    let fetch = |into: &str| -> u64 {
+        let script = format!(
+            "exec 3<>/dev/tcp/10.77.0.1/80; a=$(date +%s%N); \
+             printf 'GET /blob/{root} HTTP/1.1\\r\\nHost: 10.77.0.1\\r\\nConnection: close\\r\\n\\r\\n' >&3; \
+             {into} <&3 >/dev/null; b=$(date +%s%N); echo $(((b - a) / 1000000))"
+        );
+        printed(&lab(&state, &["ssh", "uefi1", &script]))
+            .trim()
+            .parse()
+            .expect("milliseconds")
+    };
+    let (wire, checked) = (fetch("cat"), fetch("sha256sum"));
+    let own = switched - started;
+    eprintln!(
+        "stage1 took {own} ms until switch_root, which was {switched} ms after the kernel's start; \
+         the root took {wire} ms on the wire, {checked} ms with its digest"
+    );
+    assert!(
+        own * 2 <= checked * 3,
+        "stage1 took {own} ms for what takes {checked} ms"
+    );
+}
+
 #[test]
 fn a_boot_goes_on_when_the_appliance_was_killed() {
     if !need::has(&["qemu-system-x86_64"]) {

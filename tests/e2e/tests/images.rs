@@ -129,6 +129,13 @@ fn sha256(value: &toml::Value) -> Digest {
         .expect("a digest")
 }
 
+fn listing(store: &Path) -> String {
+    let manifest = shop::manifest(store, "host");
+    let listing = manifest.artifact(Role::Listing).expect("a listing");
+    let bytes = fs::read(shop::artifact(store, listing)).expect("the listing");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 #[test]
 fn two_builds_one_as_root_and_one_rootless_give_the_same_bytes() {
     if !need::has(&["setpriv", "chown"]) {
@@ -185,6 +192,15 @@ fn two_builds_one_as_root_and_one_rootless_give_the_same_bytes() {
         shop::manifest(&first.path("store"), "host"),
         shop::manifest(&second.path("elsewhere"), "host"),
     ];
+    let listings = [("store", &first), ("elsewhere", &second)]
+        .map(|(store, bench)| listing(&bench.path(store)));
+    if let Some((left, right)) = listings[0]
+        .lines()
+        .zip(listings[1].lines())
+        .find(|(left, right)| left != right)
+    {
+        panic!("the trees differ:\n{left}\n{right}");
+    }
     assert_eq!(manifests[0], manifests[1]);
     for artifact in &manifests[0].artifacts {
         let bytes =

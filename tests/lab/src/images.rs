@@ -143,10 +143,14 @@ impl Workshop {
 
     fn relock(&self, name: &str, lock: &Path) -> Result<(), Error> {
         let folder = self.locks.join(name);
-        fs::create_dir_all(&folder).map_err(|source| Error::Write {
-            path: folder,
+        let write = |source| Error::Write {
+            path: folder.clone(),
             source,
-        })?;
+        };
+        fs::create_dir_all(&folder).map_err(write)?;
+        // The difference is told to whatever lock stands where the new one goes.
+        let committed = self.definitions.join(name).join("image.lock");
+        fs::copy(committed, lock).map_err(write)?;
         let status = Command::new(&self.imagebuild)
             .arg("lock")
             .arg(self.definitions.join(name))
@@ -157,10 +161,10 @@ impl Workshop {
             .status()
             .map_err(Error::Run)?;
         if status.success() {
-            Ok(())
-        } else {
-            Err(failed("lock", name, status))
+            return Ok(());
         }
+        fs::remove_file(lock).map_err(write)?;
+        Err(failed("lock", name, status))
     }
 }
 
