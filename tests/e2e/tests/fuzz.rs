@@ -28,7 +28,6 @@ fn build(package: &Path, output: &Path) {
         .args([
             "build",
             "--quiet",
-            "--locked",
             "--release",
             "--target",
             TARGET,
@@ -61,7 +60,7 @@ fn no_target_fails_in_its_time() {
     let package = root.join("tests/fuzz");
     let output = root.join("target/fuzz");
     build(&package, &output);
-    let seconds = env::var("FUZZ_SECONDS").unwrap_or_else(|_| "6".to_owned());
+    let seconds = env::var("FUZZ_SECONDS").unwrap_or_else(|_| "8".to_owned());
     let mut failed = Vec::new();
     for target in targets(&package) {
         if let Err(said) = run(&target, &package, &output, &seconds) {
