@@ -355,7 +355,7 @@ impl Build<'_> {
         tracing::info!(step = "initrd", "writing the initrd");
         let rootfs = self.work.join("rootfs.squashfs");
         let image = initrd::describe(&self.plan.name, tree.digest(), &rootfs)?;
-        let content = initrd::tree(&image, kernel, &self.work.join("initrd-modules"))?;
+        let content = initrd::tree(&image, kernel)?;
         let path = self.work.join("initrd");
         initrd::write(&content, self.time(), &path)?;
         Ok(path)

@@ -3,13 +3,14 @@
 //! It refuses anything of a host or a site: every host of an image boots the same initrd.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
 use image_manifest::{BootImage, Chunks, Digest, Hasher};
 use image_tree::{Content, Device, Entry, Kind, Source, Tree, cpio};
 
-use super::kernel::{InstalledKernel, read_module};
+use super::extract::Taken;
+use super::kernel::InstalledKernel;
 use super::{Error, create, plan};
 use crate::stage1;
 
@@ -51,19 +52,16 @@ pub(super) fn describe(name: &str, tree: Digest, rootfs: &Path) -> Result<BootIm
     })
 }
 
-/// Makes the content of the initrd; its modules are unpacked into a directory first.
-pub(super) fn tree(
-    image: &BootImage,
-    kernel: &InstalledKernel,
-    unpacked: &Path,
-) -> Result<Tree, Error> {
+/// Makes the content of the initrd.
+///
+/// Modules stay as their package has them: the kernel takes them apart itself
+/// (`CONFIG_MODULE_DECOMPRESS`), and a host loads a handful of them. Unpacked they are five times
+/// the memory, and the time to write it, on every boot.
+pub(super) fn tree(image: &BootImage, kernel: &InstalledKernel) -> Result<Tree, Error> {
     let mut tree = Tree::new();
     let console = Device { major: 5, minor: 1 };
     let json = serde_json::to_vec(image).unwrap_or_default();
-    let place = |path: &str| {
-        let path = path.split_once(".ko").map_or(path, |(stem, _)| stem);
-        format!("lib/modules/{}/{path}.ko", kernel.release)
-    };
+    let place = |path: &str| format!("lib/modules/{}/{path}", kernel.release);
     let index = kernel
         .initrd_modules
         .index(|path| format!("/{}", place(path)));
@@ -77,27 +75,34 @@ pub(super) fn tree(
         ),
     ];
     entries.extend(DIRECTORIES.map(|path| (path.to_owned(), Entry::directory())));
-    for (name, path, _) in kernel.initrd_modules.iter() {
-        let write = |source| Error::Write {
-            path: unpacked.join(name),
-            source,
+    for (_, path, _) in kernel.initrd_modules.iter() {
+        entries.push((place(path), file(&kernel.directory.join(path))?));
+    }
+    for (path, taken) in &kernel.initrd_firmware {
+        let entry = match taken {
+            Taken::File(path) => file(path)?,
+            Taken::Link(target) => Entry::new(Kind::Symlink(target.clone().into()), 0o777),
         };
-        let bytes = read_module(path, &kernel.directory.join(path));
-        let bytes = bytes.map_err(|error| write(io::Error::other(error)))?;
-        fs::create_dir_all(unpacked).map_err(write)?;
-        fs::write(unpacked.join(name), &bytes).map_err(write)?;
-        let content = Content {
-            size: bytes.len() as u64,
-            digest: Digest::of(&bytes),
-            source: Source::Path(unpacked.join(name)),
-        };
-        entries.push((place(path), Entry::new(Kind::File(content), 0o644)));
+        entries.push((format!("lib/firmware/{path}"), entry));
     }
     for (path, entry) in entries {
         tree.insert_all(path.as_bytes(), entry)
             .map_err(Error::Tree)?;
     }
     Ok(tree)
+}
+
+fn file(path: &Path) -> Result<Entry, Error> {
+    let bytes = fs::read(path).map_err(|source| Error::Source {
+        path: path.to_owned(),
+        source,
+    })?;
+    let content = Content {
+        size: bytes.len() as u64,
+        digest: Digest::of(&bytes),
+        source: Source::Path(path.to_owned()),
+    };
+    Ok(Entry::new(Kind::File(content), 0o644))
 }
 
 /// Writes the initrd: one archive in one zstd frame, as Debian's kernels unpack it.

@@ -59,6 +59,8 @@ pub(super) struct InstalledKernel {
     pub(super) initrd_modules: Modules,
     /// Where the modules stand, with the paths that [`Modules`] has.
     pub(super) directory: PathBuf,
+    /// Firmware that the modules of the initrd name: their devices need it before there is a root.
+    pub(super) initrd_firmware: Extracted,
 }
 
 /// Takes the kernel and the firmware out of their packages and selects what is kept.
@@ -138,12 +140,20 @@ impl TakenKernel {
         }
         tracing::info!(step = "kernel", release, "indexing modules");
         run_depmod(build, &release, root)?;
+        let mut initrd_firmware = self.firmware;
+        keep(&mut initrd_firmware, &self.initrd_modules);
+        for (path, taken) in &mut initrd_firmware {
+            if let Taken::File(file) = taken {
+                *file = root.path().join(FIRMWARE[0]).join(path);
+            }
+        }
         Ok(InstalledKernel {
             release,
             command_line: self.command_line,
             image: self.image,
             initrd_modules: self.initrd_modules,
             directory: root.path().join(&directory),
+            initrd_firmware,
         })
     }
 }
@@ -255,7 +265,7 @@ fn read_all(
 }
 
 /// Reads and unpacks a module.
-pub(super) fn read_module(path: &str, file: &Path) -> Result<Vec<u8>, ModuleError> {
+fn read_module(path: &str, file: &Path) -> Result<Vec<u8>, ModuleError> {
     let bytes = fs::read(file).map_err(|source| ModuleError::Unpack {
         path: path.to_owned(),
         source,
@@ -291,7 +301,13 @@ fn take_firmware(build: &Build<'_>, modules: &Modules) -> Result<Extracted, Erro
             taken.filter_map(|(path, taken)| Some((below(&FIRMWARE, &path)?.to_owned(), taken))),
         );
     }
-    let files = extracted.iter().map(|(path, taken)| FirmwareFile {
+    keep(&mut extracted, modules);
+    Ok(extracted)
+}
+
+/// Keeps the firmware that modules name, and the links on the way to it.
+fn keep(firmware: &mut Extracted, modules: &Modules) {
+    let files = firmware.iter().map(|(path, taken)| FirmwareFile {
         path: path.clone(),
         target: match taken {
             Taken::File(_) => None,
@@ -299,8 +315,7 @@ fn take_firmware(build: &Build<'_>, modules: &Modules) -> Result<Extracted, Erro
         },
     });
     let kept = keep_firmware(&files.collect::<Vec<_>>(), modules.firmware());
-    extracted.retain(|path, _| kept.contains(path));
-    Ok(extracted)
+    firmware.retain(|path, _| kept.contains(path));
 }
 
 /// Makes the indexes that `modprobe` reads, by the image's own `depmod`.
