@@ -69,7 +69,7 @@ pub fn run(
     match tools::ensure(Need::Tests, install) {
         // At a desk, tests that lack a tool say so one by one; in CI nothing is skipped.
         Err(error @ tools::Error::Missing { .. }) if !install && !is_ci() => {
-            eprintln!("lab: {error}")
+            eprintln!("lab: {error}");
         }
         result => result?,
     }
