@@ -11,7 +11,15 @@ use crate::rack::Slot;
 /// Remembers what was told, so that each stage is told once.
 #[derive(Debug, Default)]
 pub struct Teller {
-    told: HashMap<String, (String, usize, Option<Condition>)>,
+    told: HashMap<String, Told>,
+}
+
+/// What was told of one host.
+#[derive(Debug, Default)]
+struct Told {
+    boot: String,
+    stages: usize,
+    verdict: String,
 }
 
 impl Teller {
@@ -20,30 +28,30 @@ impl Teller {
         let mut lines = Vec::new();
         for host in hosts {
             let Some(boot) = &host.boot else { continue };
-            let (id, stages, condition) = self.told.entry(host.name.clone()).or_default();
-            if *id != boot.id {
-                if !id.is_empty() {
+            let told = self.told.entry(host.name.clone()).or_default();
+            if told.boot != boot.id {
+                if !told.boot.is_empty() {
                     lines.push(format!("{:<8} starts over", host.name));
                 }
-                (*id, *stages, *condition) = (boot.id.clone(), 0, None);
+                *told = Told {
+                    boot: boot.id.clone(),
+                    ..Told::default()
+                };
             }
-            for (index, stage) in boot.stages.iter().enumerate().skip(*stages) {
+            for (index, stage) in boot.stages.iter().enumerate().skip(told.stages) {
                 let before = index
                     .checked_sub(1)
                     .and_then(|index| boot.stages.get(index));
                 let at = seconds(stage.at_ms);
                 let done = before.map_or_else(String::new, done);
-                lines.push(
-                    format!("{:<8} {at:>7.1} s  {:<12}{done}", host.name, stage.name)
-                        .trim_end()
-                        .to_owned(),
-                );
+                let line = format!("{:<8} {at:>7.1} s  {:<12}{done}", host.name, stage.name);
+                lines.push(line.trim_end().to_owned());
             }
-            *stages = boot.stages.len();
-            if *condition != Some(boot.verdict.state) && host.is_settled() {
+            told.stages = boot.stages.len();
+            if host.is_settled() && told.verdict != boot.verdict.text {
                 lines.push(format!("{:<8} {}", host.name, boot.verdict.text));
+                told.verdict.clone_from(&boot.verdict.text);
             }
-            *condition = Some(boot.verdict.state);
         }
         lines
     }
