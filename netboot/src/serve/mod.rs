@@ -97,6 +97,9 @@ pub enum ServeError {
     /// The process could not listen to signals.
     #[error("failed to listen to signals")]
     Signals(#[source] io::Error),
+    /// The state can be written no more.
+    #[error("the store failed too often in a row; its errors are in the log")]
+    Unwritable,
     /// A part of the appliance stopped.
     #[error("a part of the appliance stopped unexpectedly")]
     Stopped(#[source] Option<tokio::task::JoinError>),
@@ -116,7 +119,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     let mut parts = JoinSet::new();
     let sockets = Sockets::bind(&site, &wires).await?;
     let store = Sqlite::open(&options.data).await?;
-    let (appliance, registry, writer) =
+    let (appliance, registry, mut writer) =
         Appliance::start(site, images, &options.data, store, wires).await?;
     sockets.serve(&appliance, catalogue, registry, &mut parts);
     notify(&[sd_notify::NotifyState::Ready]);
@@ -128,6 +131,13 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
                 Wish::Stop => break Ok(()),
                 Wish::Reload => reload(&appliance, &options.site),
             },
+            // The appliance holds the writer open: it ends now only by giving up.
+            ended = &mut writer => {
+                break Err(match ended {
+                    Ok(()) => ServeError::Unwritable,
+                    Err(error) => ServeError::Stopped(Some(error)),
+                });
+            }
             ended = parts.join_next() => {
                 break Err(ServeError::Stopped(ended.and_then(Result::err)));
             }
@@ -138,7 +148,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     parts.shutdown().await;
     drop(appliance);
     // Replies that wait for the store hold it open until they are sent.
-    if timeout(LAST_WORDS, writer).await.is_err() {
+    if !writer.is_finished() && timeout(LAST_WORDS, writer).await.is_err() {
         tracing::warn!("store did not finish in time");
     }
     drop(lock);

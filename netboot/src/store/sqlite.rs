@@ -29,7 +29,10 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 /// The store in one SQLite file.
 #[derive(Debug)]
 pub struct Sqlite {
-    connection: SqliteConnection,
+    path: PathBuf,
+    options: SqliteConnectOptions,
+    /// `None` from a failed commit to the next one.
+    connection: Option<SqliteConnection>,
 }
 
 impl Sqlite {
@@ -39,22 +42,53 @@ impl Sqlite {
     /// When the file cannot be opened, or has a newer schema than this program knows.
     pub async fn open(data: &Path) -> Result<Self, StoreError> {
         let path = data.join(FILE);
-        let mut connection = SqliteConnectOptions::new()
+        let options = SqliteConnectOptions::new()
             .filename(&path)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY)
-            .disable_statement_logging()
-            .connect()
-            .await
-            .map_err(|source| StoreError::Open {
-                path: path.clone(),
-                source,
-            })?;
-        migrate(&mut connection, path).await?;
-        Ok(Self { connection })
+            .disable_statement_logging();
+        let mut connection = connect(&options.clone().create_if_missing(true), &path).await?;
+        migrate(&mut connection, path.clone()).await?;
+        Ok(Self {
+            path,
+            options,
+            connection: Some(connection),
+        })
     }
+
+    /// Returns the connection; after a failed commit, a new one.
+    async fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connect(&self.options, &self.path).await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// Gives up the connection of a failed transaction.
+    ///
+    /// Who: `SQLite` with sqlx 0.9. What it does: on a full disk and on I/O errors it may roll back
+    /// by itself, and the ROLLBACK of sqlx then fails, which leaves its depth of transactions at
+    /// one: no later transaction can begin. What we do: end the connection and open another before
+    /// the next commit. Proof: the test `a_full_store_goes_on_when_there_is_room`.
+    async fn abandon(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::debug!(error = %error, "store connection did not close");
+        }
+    }
+}
+
+async fn connect(
+    options: &SqliteConnectOptions,
+    path: &Path,
+) -> Result<SqliteConnection, StoreError> {
+    options.connect().await.map_err(|source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 async fn migrate(connection: &mut SqliteConnection, path: PathBuf) -> Result<(), StoreError> {
@@ -79,23 +113,29 @@ fn newest_schema() -> i64 {
 
 impl Store for Sqlite {
     async fn load(&mut self) -> Result<Stored, StoreError> {
+        let connection = self.connection().await?;
         Ok(Stored {
-            leases: read_leases(&mut self.connection).await?,
-            boots: read_newest_boots(&mut self.connection).await?,
+            leases: read_leases(connection).await?,
+            boots: read_newest_boots(connection).await?,
         })
     }
 
     async fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        write(&mut self.connection, changes)
-            .await
-            .map_err(|source| StoreError::Commit {
-                rows: changes.len(),
-                source,
-            })
+        let written = write(self.connection().await?, changes).await;
+        if written.is_err() {
+            self.abandon().await;
+        }
+        written.map_err(|source| StoreError::Commit {
+            rows: changes.len(),
+            source,
+        })
     }
 
     async fn close(self) -> Result<(), StoreError> {
-        self.connection
+        let Some(connection) = self.connection else {
+            return Ok(());
+        };
+        connection
             .close()
             .await
             .map_err(|source| StoreError::Commit { rows: 0, source })
@@ -421,3 +461,6 @@ impl Reader {
         Ok(boots)
     }
 }
+
+#[cfg(test)]
+mod tests;

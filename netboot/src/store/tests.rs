@@ -177,3 +177,67 @@ async fn a_full_queue_sheds_what_can_wait_first() {
     drop(writer);
     task.await.unwrap();
 }
+
+/// A store that fails at commits but these, counted from one.
+#[derive(Debug)]
+struct Broken {
+    commits: u32,
+    sound: &'static [u32],
+}
+
+impl Store for Broken {
+    async fn load(&mut self) -> Result<Stored, StoreError> {
+        Ok(Stored::default())
+    }
+
+    async fn commit(&mut self, _: &[Change]) -> Result<(), StoreError> {
+        self.commits += 1;
+        let sound = self.sound.contains(&self.commits);
+        sound.then_some(()).ok_or(StoreError::Closed)
+    }
+
+    async fn close(self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_fails_for_good_ends_the_writer() {
+    let cases: [(&str, &[u32], usize); 3] = [
+        ("never a commit", &[], 8),
+        ("one in between", &[5], 13),
+        ("one at first", &[1], 9),
+    ];
+    for (name, sound, expected) in cases {
+        let store = Broken { commits: 0, sound };
+        let (writer, task) = Writer::spawn_with(store, std::time::Duration::ZERO);
+        let mut outcomes = Vec::new();
+        for _ in 0..20 {
+            let commit = writer.submit(Vec::new(), Urgency::Urgent).unwrap();
+            outcomes.push(commit.durable().await);
+        }
+        let tried = outcomes
+            .iter()
+            .filter(|outcome| !matches!(outcome, Err(StoreError::Closed)))
+            .count();
+        assert_eq!(tried, expected, "{name}");
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_fails_for_a_moment_is_waited_for() {
+    let store = Broken {
+        commits: 0,
+        sound: &[20],
+    };
+    let (writer, task) = Writer::spawn(store);
+    for _ in 1..20 {
+        let commit = writer.submit(Vec::new(), Urgency::Urgent).unwrap();
+        assert!(commit.durable().await.is_err(), "nothing was promised");
+    }
+    let commit = writer.submit(Vec::new(), Urgency::Urgent).unwrap();
+    commit.durable().await.unwrap();
+    drop(writer);
+    task.await.unwrap();
+}

@@ -26,6 +26,13 @@ const BATCH: usize = 512;
 /// How long a transaction is held open for more jobs once there is more than one.
 const GATHER: Duration = Duration::from_millis(2);
 
+/// Failed transactions in a row after which the writer gives up…
+const FAILURES: u32 = 8;
+
+/// …when they have gone on for this long: a disk that is full for a moment is waited for, and a
+/// service manager that starts us again does not run into its limit.
+const FAILING: Duration = Duration::from_mins(1);
+
 /// How much it matters that a job gets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
@@ -72,9 +79,16 @@ impl Commit {
 
 impl Writer {
     /// Starts the writer; it ends, with all work done, when the last [`Writer`] is dropped.
+    ///
+    /// It ends before that when the store fails for good, and never in any other case.
     pub fn spawn<S: Store>(store: S) -> (Self, JoinHandle<()>) {
+        Self::spawn_with(store, FAILING)
+    }
+
+    /// Starts the writer with another patience than [`FAILING`].
+    pub(super) fn spawn_with<S: Store>(store: S, patience: Duration) -> (Self, JoinHandle<()>) {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        (Self { jobs }, tokio::spawn(run(store, queue)))
+        (Self { jobs }, tokio::spawn(run(store, queue, patience)))
     }
 
     /// Hands in changes that belong together.
@@ -106,8 +120,9 @@ impl Writer {
     }
 }
 
-async fn run<S: Store>(mut store: S, mut queue: mpsc::Receiver<Job>) {
+async fn run<S: Store>(mut store: S, mut queue: mpsc::Receiver<Job>, patience: Duration) {
     let mut jobs = Vec::with_capacity(BATCH);
+    let mut failing = Failing::default();
     while gather(&mut queue, &mut jobs).await {
         let changes: Vec<Change> = jobs
             .iter_mut()
@@ -125,9 +140,33 @@ async fn run<S: Store>(mut store: S, mut queue: mpsc::Receiver<Job>) {
             // Nobody waits any more for an event that no reply depends on.
             drop(job.done.send(outcome.clone()));
         }
+        if failing.take(outcome.is_err(), Instant::now()) >= patience && failing.count >= FAILURES {
+            tracing::error!(failures = failing.count, "store fails for good");
+            break;
+        }
     }
     if let Err(error) = store.close().await {
         tracing::warn!(error = %crate::cli::report::chain(&error), "store did not close");
+    }
+}
+
+/// How long transactions have been failing.
+#[derive(Debug, Default)]
+struct Failing {
+    /// Failures in a row.
+    count: u32,
+    since: Option<Instant>,
+}
+
+impl Failing {
+    /// Takes the outcome of one transaction, and tells how long they have failed.
+    fn take(&mut self, failed: bool, now: Instant) -> Duration {
+        if !failed {
+            *self = Self::default();
+            return Duration::ZERO;
+        }
+        self.count = self.count.saturating_add(1);
+        now.duration_since(*self.since.get_or_insert(now))
     }
 }
 
