@@ -144,7 +144,8 @@ impl Store for Sqlite {
 
 async fn write(connection: &mut SqliteConnection, changes: &[Change]) -> Result<(), sqlx::Error> {
     let mut leases = BTreeMap::new();
-    let mut boots = BTreeMap::new();
+    // In the order in which they began, which is also the order in which they are numbered.
+    let mut boots: Vec<&BootRow> = Vec::new();
     let mut events = Vec::new();
     for change in changes {
         match change {
@@ -154,9 +155,10 @@ async fn write(connection: &mut SqliteConnection, changes: &[Change]) -> Result<
             Change::Free { network, address } => {
                 leases.insert((network.as_str(), *address), None);
             }
-            Change::Boot(row) => {
-                boots.insert(row.id.as_str(), row);
-            }
+            Change::Boot(row) => match boots.iter_mut().find(|boot| boot.id == row.id) {
+                Some(boot) => *boot = row,
+                None => boots.push(row),
+            },
             Change::Event(row) => events.push(row),
         }
     }
@@ -172,7 +174,7 @@ async fn write(connection: &mut SqliteConnection, changes: &[Change]) -> Result<
     for rows in pieces(&held) {
         write_leases(&mut transaction, rows).await?;
     }
-    for row in boots.into_values() {
+    for row in boots {
         write_boot(&mut transaction, row).await?;
     }
     for rows in pieces(&events) {
@@ -214,6 +216,9 @@ async fn write_leases(
         .map(drop)
 }
 
+/// Writes a boot, and drops the oldest ones of its host.
+///
+/// Which one is older says the row's number, never the time: clocks go back.
 async fn write_boot(connection: &mut SqliteConnection, row: &BootRow) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO boots (id, host, started_ms, detail) VALUES ($1, $2, $3, $4) \
@@ -227,11 +232,12 @@ async fn write_boot(connection: &mut SqliteConnection, row: &BootRow) -> Result<
     .execute(&mut *connection)
     .await?;
     let old: Vec<String> = sqlx::query_scalar(
-        "SELECT id FROM boots WHERE host = $1 ORDER BY started_ms DESC, id DESC \
-         LIMIT 1000 OFFSET $2",
+        "SELECT id FROM boots WHERE host = $1 AND id <> $2 ORDER BY rowid DESC \
+         LIMIT 1000 OFFSET $3",
     )
     .bind(row.host.as_str())
-    .bind(i64::from(BOOTS_PER_HOST))
+    .bind(row.id.as_str())
+    .bind(i64::from(BOOTS_PER_HOST) - 1)
     .fetch_all(&mut *connection)
     .await?;
     for id in old {
@@ -307,18 +313,16 @@ async fn read_newest_boots(
         what: "boots",
         source,
     };
-    let rows =
-        sqlx::query("SELECT id, host, started_ms, detail FROM boots ORDER BY host, started_ms, id")
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(failed)?;
-    let mut newest = BTreeMap::new();
-    for row in rows {
-        let boot = boot(&row).map_err(failed)?;
-        newest.insert(boot.host.clone(), boot);
-    }
-    let mut boots = Vec::with_capacity(newest.len());
-    for boot in newest.into_values() {
+    let rows = sqlx::query(
+        "SELECT id, host, started_ms, detail FROM boots \
+         WHERE rowid IN (SELECT MAX(rowid) FROM boots GROUP BY host) ORDER BY host",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(failed)?;
+    let mut boots = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let boot = boot(row).map_err(failed)?;
         let events = read_events(connection, &boot.id).await?;
         boots.push(StoredBoot { boot, events });
     }
@@ -446,7 +450,7 @@ impl Reader {
         };
         let rows = sqlx::query(
             "SELECT id, host, started_ms, detail FROM boots WHERE host = $1 \
-             ORDER BY started_ms DESC, id DESC",
+             ORDER BY rowid DESC",
         )
         .bind(host)
         .fetch_all(&mut self.connection)

@@ -85,6 +85,43 @@ async fn old_boots_of_a_host_go() {
 }
 
 #[tokio::test]
+async fn a_clock_that_goes_back_costs_no_boot() {
+    let data = tempfile::tempdir().unwrap();
+    let mut store = Sqlite::open(data.path()).await.unwrap();
+    let kept = BOOTS_PER_HOST as usize;
+    for number in 0..kept {
+        let future = boot(&format!("future{number}"), 9_000_000_000_000);
+        store.commit(&[Change::Boot(future)]).await.unwrap();
+    }
+    // One transaction, and not in the order of their ids.
+    let changes = [
+        Change::Boot(boot("z", 10)),
+        Change::Event(event("z", 0)),
+        Change::Boot(boot("y", 9)),
+        Change::Event(event("y", 0)),
+    ];
+    store.commit(&changes).await.unwrap();
+    let newest = store.load().await.unwrap().boots;
+    let expected = StoredBoot {
+        boot: boot("y", 9),
+        events: vec![event("y", 0)],
+    };
+    assert_eq!(newest, [expected], "the newest is the one written last");
+
+    store
+        .commit(&[Change::Boot(boot("future2", 8))])
+        .await
+        .unwrap();
+    store.close().await.unwrap();
+    let mut reader = Reader::open(data.path()).await.unwrap().unwrap();
+    let boots = reader.boots_of("bios1").await.unwrap();
+    let ids: Vec<&str> = boots.iter().map(|boot| boot.boot.id.as_str()).collect();
+    assert_eq!(ids.len(), kept);
+    assert_eq!(ids[..3], ["y", "z", "future19"], "newest first");
+    assert_eq!(ids[kept - 1], "future2", "written again is not begun again");
+}
+
+#[tokio::test]
 async fn many_rows_in_one_transaction_all_arrive() {
     let data = tempfile::tempdir().unwrap();
     let mut store = Sqlite::open(data.path()).await.unwrap();
