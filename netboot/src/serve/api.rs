@@ -13,7 +13,7 @@ use netboot_core::dhcp::{Decision, Firmware, Profile, Request};
 use netboot_core::script::{CommandLine, Script, refusal};
 use netboot_core::site::{Host, Mode, Network, Site};
 
-use super::appliance::Appliance;
+use super::appliance::{Appliance, Presence};
 use super::boots::{BootDetail, Target};
 use super::catalogue::{self, End, Outcome, TransferLog, Wanted};
 use super::http::{BootApi, Peer, Refusal};
@@ -34,6 +34,9 @@ pub(super) enum Denied {
     /// The token is another boot's, or no one's.
     #[error("the token is not this boot's")]
     WrongToken,
+    /// The boot's host is at another address.
+    #[error("this address is not that of the boot's host")]
+    WrongPeer,
     /// The appliance cannot store what it would promise.
     #[error("the appliance's store is not available")]
     Unavailable,
@@ -65,9 +68,13 @@ impl Appliance {
             Decision::Send { reply, .. } if !reply.yiaddr.is_unspecified() => Some(reply.yiaddr),
             _ => None,
         };
-        self.event(&host, what, |detail| {
-            detail.mac = request.mac().or(detail.mac);
-            detail.address = address.or(detail.address);
+        let booting = Profile::of(request).firmware != Firmware::Os;
+        self.event(&host, Mode::Authoritative, what, |detail| {
+            // Its system may have other interfaces and addresses than its firmware.
+            if booting {
+                detail.mac = request.mac().or(detail.mac);
+                detail.address = address.or(detail.address);
+            }
         })
         .1
     }
@@ -76,13 +83,14 @@ impl Appliance {
     fn event(
         &self,
         host: &Arc<str>,
+        mode: Mode,
         what: What,
         detail: impl FnOnce(&mut BootDetail),
     ) -> (Option<Arc<str>>, Vec<Change>) {
         self.metrics.event(label(&what));
         self.note_try(host, &what);
         let event = Event { at: now(), what };
-        match self.boots.record(host, event, detail) {
+        match self.boots.record(host, event, mode, detail) {
             Some(recorded) => {
                 if recorded.began {
                     tracing::info!(host = &**host, boot = &*recorded.boot, "boot began");
@@ -94,8 +102,8 @@ impl Appliance {
     }
 
     /// Adds an event that nobody waits for.
-    fn remark(&self, host: &Arc<str>, what: What) {
-        let (_, changes) = self.event(host, what, |_| ());
+    fn remark(&self, host: &Arc<str>, mode: Mode, what: What) {
+        let (_, changes) = self.event(host, mode, what, |_| ());
         if changes.is_empty() {
             return;
         }
@@ -137,7 +145,8 @@ impl Appliance {
             over: transfer.over,
             transfer: step,
         };
-        self.remark(&host.name, what);
+        let mode = self.mode_at(v4(transfer.peer));
+        self.remark(&host.name, mode, what);
     }
 
     /// Renders the script of the host with this hardware address. What it says is on disk.
@@ -147,6 +156,11 @@ impl Appliance {
             tracing::info!(mac = %mac, peer = %peer, "no host has this hardware address");
             return refusal(&format!("no host of site {} has {mac}", site.name));
         };
+        if !matches!(self.presence(host, peer), Presence::Here | Presence::Unseen) {
+            // Not in the host's timeline: it has nothing to do with it.
+            tracing::warn!(host = &*host.name, peer = %peer, "script asked for from another address");
+            return refusal(&format!("{peer} is not the address of {mac}"));
+        }
         match self.host_script(&site, host, mac, peer).await {
             Ok(script) => script,
             Err(reason) => {
@@ -156,7 +170,7 @@ impl Appliance {
                     "host was refused"
                 );
                 let text = refusal(&format!("{} cannot boot: {reason}", host.name));
-                self.remark(&host.name, What::Refused { reason });
+                self.remark(&host.name, Mode::Authoritative, What::Refused { reason });
                 text
             }
         }
@@ -169,11 +183,12 @@ impl Appliance {
         mac: Mac,
         peer: Ipv4Addr,
     ) -> Result<String, String> {
-        let address = self.address_of(host);
-        let network = address
-            .and_then(|address| site.network_of(address))
-            .or_else(|| site.network_of(peer))
+        let network = site
+            .network_of(peer)
             .ok_or_else(|| format!("no network covers {peer}"))?;
+        if network.mode == Mode::Authoritative && self.boots.has_reported(&host.name) {
+            return Err("it runs, and no firmware has asked for its address since".to_owned());
+        }
         let role = site
             .role_of(host)
             .ok_or_else(|| format!("its role {} is gone", host.role))?;
@@ -192,9 +207,9 @@ impl Appliance {
             transfer: Transfer::Started,
         };
         let target = target(&image);
-        let (boot, mut changes) = self.event(&host.name, what, |detail| {
+        let (boot, mut changes) = self.event(&host.name, network.mode, what, |detail| {
             detail.mac = Some(mac);
-            detail.address = address.or(Some(peer));
+            detail.address = Some(peer);
             detail.target = Some(target);
         });
         let boot = boot.ok_or("the appliance has no randomness")?;
@@ -216,7 +231,7 @@ impl Appliance {
                 boot: &boot,
                 token: &token,
                 mac,
-                address: address.filter(|_| network.mode == Mode::Authoritative),
+                address: (network.mode == Mode::Authoritative).then_some(peer),
                 prefix: network.subnet.prefix(),
                 router: network.router,
             }
@@ -224,7 +239,12 @@ impl Appliance {
             .map_err(|error| chain(&error))?,
         }
         .render();
-        let (_, sent) = self.event(&host.name, script_sent(mac, script.len()), |_| ());
+        let (_, sent) = self.event(
+            &host.name,
+            network.mode,
+            script_sent(mac, script.len()),
+            |_| (),
+        );
         changes.extend(sent);
         self.store(changes)
             .await
@@ -241,19 +261,24 @@ impl Appliance {
 
     /// Returns what a host is told about itself.
     fn host_config(&self, boot: &str, token: &str, peer: Ipv4Addr) -> Result<HostConfig, Denied> {
-        let name = self.admit(boot, token)?;
+        let (name, detail) = self.admit(boot, token, peer)?;
         let site = self.site();
         let host = site.host(&name).ok_or(Denied::UnknownBoot)?;
-        let detail = self.boots.detail(&name).ok_or(Denied::UnknownBoot)?;
-        let address = self.address_of(host).or(detail.address).unwrap_or(peer);
+        let address = detail.address.unwrap_or(peer);
         let network = site.network_of(address).ok_or(Denied::UnknownBoot)?;
         let mac = detail.mac.or_else(|| host.macs.first().copied());
         Ok(config(host, mac, address, network))
     }
 
     /// Takes a report of stage1 or the agent; it is on disk when this returns.
-    async fn take(&self, boot: &str, token: &str, report: Report) -> Result<(), Denied> {
-        let host = self.admit(boot, token)?;
+    async fn take(
+        &self,
+        boot: &str,
+        token: &str,
+        report: Report,
+        peer: Ipv4Addr,
+    ) -> Result<(), Denied> {
+        let (host, _) = self.admit(boot, token, peer)?;
         match &report.stage {
             Stage::Failed { reason } => {
                 tracing::warn!(host = &*host, reason = reason.as_str(), "boot failed");
@@ -271,17 +296,33 @@ impl Appliance {
             Stage::Heartbeat { .. } => {}
             stage => tracing::info!(host = &*host, step = step(stage), "boot went on"),
         }
-        let (_, changes) = self.event(&host, What::Report(report), |_| ());
-        self.store(changes).await
+        let what = What::Report(report);
+        self.metrics.event(label(&what));
+        self.note_try(&host, &what);
+        let recorded = self.boots.report(boot, Event { at: now(), what });
+        self.store(recorded.ok_or(Denied::UnknownBoot)?.changes)
+            .await
     }
 
-    fn admit(&self, boot: &str, token: &str) -> Result<Arc<str>, Denied> {
-        let host = self.boots.host_of(boot).ok_or(Denied::UnknownBoot)?;
-        if self.key.admits(boot, token) {
-            Ok(host)
-        } else {
-            Err(Denied::WrongToken)
+    /// Finds the host of a boot, for who shows its token from where the host is.
+    fn admit(
+        &self,
+        boot: &str,
+        token: &str,
+        peer: Ipv4Addr,
+    ) -> Result<(Arc<str>, BootDetail), Denied> {
+        let (name, detail) = self.boots.find(boot).ok_or(Denied::UnknownBoot)?;
+        if !self.key.admits(boot, token) {
+            return Err(Denied::WrongToken);
         }
+        let site = self.site();
+        let host = site.host(&name).ok_or(Denied::UnknownBoot)?;
+        // Beside another DHCP server the host's own system may get another address than its loader.
+        if detail.address != Some(peer) && self.presence(host, peer) == Presence::Elsewhere {
+            tracing::warn!(host = &*name, peer = %peer, "token shown from another address");
+            return Err(Denied::WrongPeer);
+        }
+        Ok((name, detail))
     }
 }
 
@@ -299,9 +340,10 @@ impl BootApi for Appliance {
         boot: &str,
         token: &str,
         report: Report,
-        _: Peer,
+        peer: Peer,
     ) -> Result<(), Refusal> {
-        Ok(self.take(boot, token, report).await?)
+        let peer = v4(peer.remote.ip());
+        Ok(self.take(boot, token, report, peer).await?)
     }
 }
 
@@ -310,6 +352,7 @@ impl From<Denied> for Refusal {
         let status = match denied {
             Denied::UnknownBoot => StatusCode::NOT_FOUND,
             Denied::WrongToken => StatusCode::UNAUTHORIZED,
+            Denied::WrongPeer => StatusCode::FORBIDDEN,
             Denied::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, denied.to_string())
@@ -346,7 +389,7 @@ impl TransferLog for Appliance {
         if let Some(host) = self.host_at(v4(peer)) {
             tracing::warn!(host = &*host.name, file = asked, reason, "host was refused");
             let reason = format!("`{asked}`: {reason}");
-            self.remark(&host.name, What::Refused { reason });
+            self.remark(&host.name, Mode::Authoritative, What::Refused { reason });
         }
     }
 

@@ -9,11 +9,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use image_manifest::layout::Layout;
+use netboot_core::Timestamp;
 use netboot_core::boot::What;
 use netboot_core::dhcp::{
-    Client, Decision, Lease, LeaseState, Leases, Port, Request, Tries, decide,
+    Client, Decision, Kind, Lease, LeaseState, Leases, Request, Tries, decide,
 };
-use netboot_core::site::{Host, Site};
+use netboot_core::site::{Host, Mode, Site};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
 
@@ -83,9 +84,9 @@ impl Appliance {
             .iter()
             .map(|lease| (Arc::clone(&lease.network), lease.address))
             .collect();
-        let hosts = leases.iter().filter_map(held_by_host).collect();
         let boots = Boots::restore(stored.boots)?;
         let restored = Leases::restore(&site, leases, now());
+        let hosts = whereabouts(boots.addresses(), &restored, now());
         tracing::info!(
             leases = restored.iter().count(),
             boots = boots.len(),
@@ -158,13 +159,7 @@ impl Appliance {
                 changes.push(Change::Lease(row_of(lease)));
             }
         }
-        if let (Port::Pxe, Decision::Send { reply, .. }) = (request.arrival.port, &decision)
-            && let Some(host) = &reply.about.host
-            && !request.ciaddr.is_unspecified()
-        {
-            // Another server gave the address; the transfers to come are this host's.
-            state.arrived(request.ciaddr, host);
-        }
+        state.overhear(request, &decision, &site);
         drop(state);
         let durable = !changes.is_empty();
         changes.extend(self.dhcp_event(&site, request, &decision));
@@ -183,13 +178,33 @@ impl Appliance {
             .or_else(|| site.reserved(address).cloned())
     }
 
-    /// Finds the address that a host holds or has reserved.
-    pub(super) fn address_of(&self, host: &Host) -> Option<Ipv4Addr> {
-        host.address.or_else(|| {
-            let state = self.state();
-            let mut held = state.hosts.iter();
-            held.find_map(|(address, name)| (*name == host.name).then_some(*address))
-        })
+    /// Tells who gives addresses at an address.
+    pub(super) fn mode_at(&self, address: Ipv4Addr) -> Mode {
+        let network = self.site().network_of(address).map(|network| network.mode);
+        network.unwrap_or(Mode::Authoritative)
+    }
+
+    /// Tells whether a host is to be believed at an address.
+    pub(super) fn presence(&self, host: &Host, address: Ipv4Addr) -> Presence {
+        let site = self.site();
+        let state = self.state();
+        let holder = state.hosts.get(&address);
+        let holder = holder.or_else(|| site.reserved(address).map(|host| &host.name));
+        let Some(network) = site.network_of(address) else {
+            return Presence::Elsewhere;
+        };
+        match holder {
+            Some(holder) if *holder == host.name => Presence::Here,
+            None if network.mode == Mode::Proxy => {
+                let seen = state.hosts.values().any(|name| *name == host.name);
+                if seen {
+                    Presence::Moved
+                } else {
+                    Presence::Unseen
+                }
+            }
+            _ => Presence::Elsewhere,
+        }
     }
 
     /// Learns the address of a host that another server gave it.
@@ -203,7 +218,45 @@ impl Appliance {
     }
 }
 
+/// What is known about a host and an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// The host holds the address, or has it reserved.
+    Here,
+    /// Another server gives the address, and none was seen of the host.
+    Unseen,
+    /// Another server gives the address, and the host was seen with another one.
+    Moved,
+    /// The address is no one's or another host's.
+    Elsewhere,
+}
+
 impl State {
+    /// Learns from what hosts say to another server, or to us beside it, which address they have.
+    fn overhear(&mut self, request: &Request, decision: &Decision, site: &Site) {
+        let Some(host) = site.identify(request.mac(), request.guid) else {
+            return;
+        };
+        let beside = |address| {
+            let network = site.network_of(address);
+            network.is_some_and(|network| network.mode == Mode::Proxy)
+        };
+        match (request.kind, decision) {
+            // It starts, and has no address until it gets one.
+            (Kind::Discover, Decision::Send { reply, .. }) if reply.yiaddr.is_unspecified() => {
+                self.hosts
+                    .retain(|address, name| *name != host.name || !beside(*address));
+            }
+            (Kind::Request | Kind::Inform, _) => {
+                let had = Some(request.ciaddr).filter(|address| !address.is_unspecified());
+                if let Some(address) = had.or(request.requested).filter(|one| beside(*one)) {
+                    self.arrived(address, &host.name);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Keeps the way from the one address that a host has to it.
     fn arrived(&mut self, address: Ipv4Addr, host: &Arc<str>) {
         self.hosts.retain(|_, name| name != host);
@@ -213,10 +266,31 @@ impl State {
     /// Keeps the way from an address to its host.
     fn remember(&mut self, lease: &Lease) {
         match held_by_host(lease) {
-            Some((address, host)) => self.hosts.insert(address, host),
-            None => self.hosts.remove(&lease.address),
-        };
+            Some((address, host)) => self.arrived(address, &host),
+            None => drop(self.hosts.remove(&lease.address)),
+        }
     }
+}
+
+/// Finds the one address of each host: where its boot was seen, unless it has a lease since.
+fn whereabouts(
+    seen: Vec<(Ipv4Addr, Arc<str>)>,
+    leases: &Leases,
+    now: Timestamp,
+) -> HashMap<Ipv4Addr, Arc<str>> {
+    let mut live: Vec<&Lease> = leases.iter().filter(|lease| lease.is_live(now)).collect();
+    live.sort_by_key(|lease| (lease.until, lease.address));
+    let held: HashMap<Arc<str>, Ipv4Addr> = live
+        .into_iter()
+        .filter_map(held_by_host)
+        .map(|(address, host)| (host, address))
+        .collect();
+    let seen = seen
+        .into_iter()
+        .filter(|(_, host)| !held.contains_key(host));
+    let mut hosts: HashMap<Ipv4Addr, Arc<str>> = seen.collect();
+    hosts.extend(held.into_iter().map(|(host, address)| (address, host)));
+    hosts
 }
 
 /// Forgets stored leases that the site covers no more and that have ended.

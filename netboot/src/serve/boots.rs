@@ -11,6 +11,7 @@ use std::time::Duration;
 use image_manifest::{Digest, Stage};
 use netboot_core::boot::{Event, File, Progress, Step, Transfer, What, begins};
 use netboot_core::dhcp::Firmware;
+use netboot_core::site::Mode;
 use netboot_core::{Mac, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +88,10 @@ pub fn read_boot(stored: &StoredBoot) -> Result<(BootDetail, Vec<Event>), StoreE
     Ok((detail, events?))
 }
 
+/// How many boots of a host are admitted at a time; more than two only when it starts again and
+/// again without a report.
+const ADMITTED: usize = 3;
+
 /// The running boot of each host.
 #[derive(Debug, Default)]
 pub(super) struct Boots {
@@ -95,9 +100,22 @@ pub(super) struct Boots {
 
 #[derive(Debug, Default)]
 struct All {
-    by_host: HashMap<Arc<str>, Running>,
-    /// Hosts by the id of their running boot.
+    by_host: HashMap<Arc<str>, Admitted>,
+    /// Hosts by the ids of their boots that are admitted.
     by_id: HashMap<Arc<str>, Arc<str>>,
+}
+
+/// The boots of one host whose tokens are worth something.
+///
+/// Any packet that names the host may begin a boot, and only the host's own system can report. So
+/// the boot before stays admitted until the new one reports; when the one before reports instead,
+/// the host never started again, and its boot goes on.
+#[derive(Debug, Default)]
+struct Admitted {
+    /// Oldest first.
+    boots: Vec<Running>,
+    /// The one that events belong to.
+    current: usize,
 }
 
 /// What a recorded event led to.
@@ -138,7 +156,8 @@ impl Boots {
     /// Marks the boots that the appliance's restart has cut into.
     pub(super) fn restarted(&self, now: Timestamp) -> Vec<Change> {
         let mut all = self.all();
-        let cut = all.by_host.values_mut().filter(|running| {
+        let running = all.by_host.values_mut().filter_map(Admitted::current);
+        let cut = running.filter(|running| {
             let recent = now.since(running.progress.last) < RECENT;
             recent && running.progress.reached < Step::Health
         });
@@ -159,15 +178,17 @@ impl Boots {
         &self,
         host: &Arc<str>,
         event: Event,
+        mode: Mode,
         detail: impl FnOnce(&mut BootDetail),
     ) -> Option<Recorded> {
         let mut all = self.all();
-        let last = all.by_host.get(host).map(|running| running.progress);
-        let began = begins(last.as_ref(), &event);
+        let current = all.by_host.get_mut(host).and_then(Admitted::current);
+        let last = current.map(|running| running.progress);
+        let began = begins(last.as_ref(), &event, mode);
         if began {
             all.insert(Arc::clone(host), Running::begin(&event)?);
         }
-        let running = all.by_host.get_mut(host)?;
+        let running = all.by_host.get_mut(host)?.current()?;
         let before = running.detail.clone();
         detail(&mut running.detail);
         let mut changes = Vec::new();
@@ -182,21 +203,64 @@ impl Boots {
         })
     }
 
-    /// Finds the host whose running boot has this id.
-    pub(super) fn host_of(&self, boot: &str) -> Option<Arc<str>> {
-        self.all().by_id.get(boot).cloned()
+    /// Adds a report, which shows that the boot runs: those before it have ended.
+    ///
+    /// `None` when no host has this boot.
+    pub(super) fn report(&self, boot: &str, event: Event) -> Option<Recorded> {
+        let mut all = self.all();
+        let host = all.by_id.get(boot).cloned()?;
+        let admitted = all.by_host.get_mut(&host)?;
+        let (returned, ended) = admitted.prove(boot)?;
+        let running = admitted.current()?;
+        let mut changes = Vec::new();
+        if returned {
+            tracing::info!(host = &*host, boot, "boot goes on, no other one has begun");
+            // Boots that were none may have pushed it out of the store.
+            changes.push(Change::Boot(running.row(&host)));
+        }
+        changes.extend(running.record(event).map(Change::Event));
+        let recorded = Recorded {
+            boot: Arc::clone(&running.id),
+            began: false,
+            changes,
+        };
+        for id in ended {
+            all.by_id.remove(&id);
+        }
+        Some(recorded)
     }
 
-    /// Returns what is known about the running boot of a host.
-    pub(super) fn detail(&self, host: &str) -> Option<BootDetail> {
+    /// Finds the host that has a boot with this id, and what is known about that boot.
+    pub(super) fn find(&self, boot: &str) -> Option<(Arc<str>, BootDetail)> {
         let all = self.all();
-        all.by_host.get(host).map(|running| running.detail.clone())
+        let host = all.by_id.get(boot)?;
+        let running = all.by_host.get(host)?.of(boot)?;
+        Some((Arc::clone(host), running.detail.clone()))
+    }
+
+    /// Tells whether the running boot of a host has reported.
+    pub(super) fn has_reported(&self, host: &str) -> bool {
+        let mut all = self.all();
+        let current = all.by_host.get_mut(host).and_then(Admitted::current);
+        current.is_some_and(|running| running.progress.reported)
+    }
+
+    /// Returns the address that each host was last seen at.
+    pub(super) fn addresses(&self) -> Vec<(Ipv4Addr, Arc<str>)> {
+        let mut all = self.all();
+        let boots = all.by_host.iter_mut();
+        let address = |(host, admitted): (&Arc<str>, &mut Admitted)| {
+            let address = admitted.current()?.detail.address?;
+            Some((address, Arc::clone(host)))
+        };
+        boots.filter_map(address).collect()
     }
 
     /// Tells what an artifact is for in the running boot of a host.
     pub(super) fn file(&self, host: &str, digest: &Digest) -> Option<File> {
-        let all = self.all();
-        all.by_host.get(host)?.detail.target.as_ref()?.file(digest)
+        let mut all = self.all();
+        let running = all.by_host.get_mut(host)?.current()?;
+        running.detail.target.as_ref()?.file(digest)
     }
 }
 
@@ -204,9 +268,49 @@ impl All {
     fn insert(&mut self, host: Arc<str>, running: Running) {
         self.by_id
             .insert(Arc::clone(&running.id), Arc::clone(&host));
-        if let Some(before) = self.by_host.insert(host, running) {
-            self.by_id.remove(&before.id);
+        let ended = self.by_host.entry(host).or_default().begin(running);
+        for id in ended {
+            self.by_id.remove(&id);
         }
+    }
+}
+
+impl Admitted {
+    fn current(&mut self) -> Option<&mut Running> {
+        self.boots.get_mut(self.current)
+    }
+
+    fn of(&self, boot: &str) -> Option<&Running> {
+        self.boots.iter().find(|running| &*running.id == boot)
+    }
+
+    /// Adds the newest boot, and returns the ids of those that are admitted no more.
+    fn begin(&mut self, running: Running) -> Vec<Arc<str>> {
+        let mut ended = self.drop_unless(Running::has_token);
+        if self.boots.len() >= ADMITTED {
+            // Those that only have a token may be many; the one that reported is one.
+            let unproved = self.boots.iter().position(|one| !one.progress.reported);
+            ended.push(self.boots.remove(unproved.unwrap_or(0)).id);
+        }
+        self.current = self.boots.len();
+        self.boots.push(running);
+        ended
+    }
+
+    /// Makes a boot the running one; tells whether another one seemed to be, and which have ended.
+    fn prove(&mut self, boot: &str) -> Option<(bool, Vec<Arc<str>>)> {
+        let index = self.boots.iter().position(|one| &*one.id == boot)?;
+        let returned = index != self.current;
+        let before = self.boots.drain(..index).map(|one| one.id);
+        let mut ended: Vec<_> = before.collect();
+        ended.extend(self.drop_unless(|one| &*one.id == boot || one.has_token()));
+        self.current = 0;
+        Some((returned, ended))
+    }
+
+    fn drop_unless(&mut self, keep: impl Fn(&Running) -> bool) -> Vec<Arc<str>> {
+        let dropped = self.boots.extract_if(.., |one| !keep(one));
+        dropped.map(|one| one.id).collect()
     }
 }
 
@@ -260,6 +364,11 @@ impl Running {
             running.next = seq + 1;
         }
         Some(running)
+    }
+
+    /// Tells whether its host was given the token: nothing else can report for it.
+    fn has_token(&self) -> bool {
+        self.detail.target.is_some() || self.progress.reported
     }
 
     fn row(&self, host: &Arc<str>) -> BootRow {

@@ -9,6 +9,7 @@ use image_manifest::Stage;
 use super::event::{Asked, Event, File, What};
 use crate::Timestamp;
 use crate::dhcp::Firmware;
+use crate::site::Mode;
 
 /// How far a boot came, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +95,8 @@ pub struct Progress {
     pub reached: Step,
     /// The newest event.
     pub last: Timestamp,
+    /// Whether its own system reported, and so showed the boot's token.
+    pub reported: bool,
 }
 
 impl Progress {
@@ -103,6 +106,7 @@ impl Progress {
         Self {
             reached: Step::of(&first.what).unwrap_or(Step::Firmware),
             last: first.at,
+            reported: matches!(first.what, What::Report(_)),
         }
     }
 
@@ -112,6 +116,7 @@ impl Progress {
             self.reached = self.reached.max(step);
         }
         self.last = self.last.max(event.at);
+        self.reported |= matches!(event.what, What::Report(_));
     }
 
     /// Returns the progress of a whole timeline; none when it is empty.
@@ -130,9 +135,13 @@ impl Progress {
 /// between two DISCOVERs, and a person at a boot menu for some more.
 const QUIET: Duration = Duration::from_mins(2);
 
-/// Tells whether an event begins a new boot of its host, given the progress of its last one.
+/// Tells whether an event begins a new boot of its host, given the progress of its last one and who
+/// gives addresses where it comes from.
+///
+/// Where we do, a host that starts asks us for an address first, and a file that is asked for out of
+/// nothing belongs to no new boot: anyone at the host's address may ask, with the host up and well.
 #[must_use]
-pub fn begins(last: Option<&Progress>, event: &Event) -> bool {
+pub fn begins(last: Option<&Progress>, event: &Event, mode: Mode) -> bool {
     // Reports name their boot, and everything else follows a question.
     let asks = match &event.what {
         What::Dhcp { asked, .. } => !matches!(asked, Asked::Decline | Asked::Release),
@@ -143,15 +152,17 @@ pub fn begins(last: Option<&Progress>, event: &Event) -> bool {
         return false;
     };
     let Some(last) = last else {
-        return true;
+        // A script names its boot, so there must be one: the appliance may have lost its data in
+        // the midst of it.
+        return mode == Mode::Proxy || matches!(step, Step::Firmware | Step::Ipxe | Step::Script);
     };
     match step {
         // Firmware asks again and again until it gets a loader that runs.
         Step::Firmware => last.reached >= Step::Ipxe || event.at.since(last.last) > QUIET,
-        Step::Loader => last.reached >= Step::Ipxe,
+        Step::Loader => mode == Mode::Proxy && last.reached >= Step::Ipxe,
         // After its script, iPXE fetches what stands there; it asks for an address only anew.
         Step::Ipxe => last.reached >= Step::Script,
-        Step::Script => last.reached >= Step::Kernel,
+        Step::Script => mode == Mode::Proxy && last.reached >= Step::Kernel,
         _ => false,
     }
 }

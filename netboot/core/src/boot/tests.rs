@@ -7,6 +7,7 @@ use image_manifest::{Digest, Report, Stage, Unhealthy};
 use super::*;
 use crate::Timestamp;
 use crate::dhcp::{Firmware, Form};
+use crate::site::Mode;
 
 const START: u64 = 1_000_000;
 
@@ -245,11 +246,32 @@ fn a_boot_begins_when_the_host_starts_again() {
             false,
         ),
         (
-            "a script out of nothing",
-            &whole[2..],
+            "a script when the host is up",
+            &whole[..],
+            fetch(File::Script, 1),
+            1,
+            false,
+        ),
+        (
+            "a loader when the host is up",
+            &whole[..],
+            fetch(File::Loader, 1),
+            999,
+            false,
+        ),
+        (
+            "a script of its own",
+            &whole[..0],
             fetch(File::Script, 1),
             1,
             true,
+        ),
+        (
+            "a loader of its own",
+            &whole[..0],
+            fetch(File::Loader, 1),
+            1,
+            false,
         ),
         (
             "a kernel that is tried again",
@@ -273,7 +295,22 @@ fn a_boot_begins_when_the_host_starts_again() {
             at: last.after(Duration::from_secs(later)),
             what: next,
         };
-        assert_eq!(begins(progress.as_ref(), &event), expected, "{name}");
+        let begun = begins(progress.as_ref(), &event, Mode::Authoritative);
+        assert_eq!(begun, expected, "{name}");
+    }
+}
+
+#[test]
+fn beside_another_server_a_file_begins_a_boot() {
+    // It gives the address, and we need not hear of it.
+    let up = Progress::of(&timeline(whole()));
+    for file in [File::Loader, File::Script] {
+        let event = Event {
+            at: Timestamp(START + 60_000),
+            what: fetch(file, 1),
+        };
+        assert!(begins(up.as_ref(), &event, Mode::Proxy), "{file:?}");
+        assert!(begins(None, &event, Mode::Proxy), "{file:?}");
     }
 }
 

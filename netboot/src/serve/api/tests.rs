@@ -25,6 +25,12 @@ name = "rack"
 subnet = "10.77.0.0/24"
 appliance = "10.77.0.1"
 mode = "authoritative"
+pool = { first = "10.77.0.100", last = "10.77.0.109" }
+[[network]]
+name = "beside"
+subnet = "10.78.0.0/24"
+appliance = "10.78.0.1"
+mode = "proxy"
 [role.web]
 image = "host"
 [role.none]
@@ -39,9 +45,14 @@ name = "none1"
 macs = ["52:54:00:00:00:02"]
 address = "10.77.0.12"
 role = "none"
+[[host]]
+name = "pool1"
+macs = ["52:54:00:00:00:03"]
+role = "web"
 "#;
 
 const WEB1: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
+const POOL1: Mac = Mac([0x52, 0x54, 0, 0, 0, 3]);
 const WEB1_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 11);
 const APPLIANCE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
@@ -100,7 +111,11 @@ async fn start(directory: &Path, store: impl Store) -> Arc<Appliance> {
 }
 
 fn peer() -> Peer {
-    let remote = SocketAddr::from((WEB1_ADDRESS, 50_000));
+    at(WEB1_ADDRESS)
+}
+
+fn at(address: Ipv4Addr) -> Peer {
+    let remote = SocketAddr::from((address, 50_000));
     let local = SocketAddr::from((APPLIANCE, 80));
     Peer { remote, local }
 }
@@ -203,7 +218,10 @@ async fn who_cannot_boot_is_told_why_on_its_console() {
         "{script}"
     );
     let script = appliance
-        .script(Mac([0x52, 0x54, 0, 0, 0, 2]), peer())
+        .script(
+            Mac([0x52, 0x54, 0, 0, 0, 2]),
+            at(Ipv4Addr::new(10, 77, 0, 12)),
+        )
         .await
         .unwrap();
     assert!(
@@ -246,9 +264,14 @@ async fn transfers_are_joined_with_the_host_at_their_address() {
 }
 
 fn dhcp(kind: u8, options: &[u8]) -> Request {
+    from(WEB1, APPLIANCE, kind, options)
+}
+
+/// A broadcast of a client on the wire where we have this address.
+fn from(mac: Mac, local: Ipv4Addr, kind: u8, options: &[u8]) -> Request {
     let mut bytes = vec![0; 236];
     bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
-    bytes[28..34].copy_from_slice(&WEB1.0);
+    bytes[28..34].copy_from_slice(&mac.0);
     bytes.extend([99, 130, 83, 99, 53, 1, kind]);
     bytes.extend(options);
     bytes.push(255);
@@ -256,7 +279,7 @@ fn dhcp(kind: u8, options: &[u8]) -> Request {
         port: Port::Dhcp,
         source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
         destination: Ipv4Addr::BROADCAST,
-        local: APPLIANCE,
+        local,
     };
     Request::decode(&bytes, arrival).unwrap()
 }
@@ -295,4 +318,118 @@ async fn a_lease_and_a_boot_outlive_a_crash() {
     assert!(again.host(&before.0, &before.1, peer()).await.is_ok());
     let after = given(&again.script(WEB1, peer()).await.unwrap());
     assert_eq!(after, before, "the same boot goes on with the same token");
+}
+
+/// Options of a PXE ROM under a BIOS.
+const ROM: &[u8] = b"\x3c\x20PXEClient:Arch:00000:UNDI:002001\x5d\x02\0\0";
+/// Options of iPXE.
+const IPXE: &[u8] = b"\x3c\x20PXEClient:Arch:00000:UNDI:002001\x5d\x02\0\0\x4d\x04iPXE";
+
+#[tokio::test]
+async fn a_script_is_for_its_host_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Memory::default();
+    let appliance = start(directory.path(), store.clone()).await;
+    let others = [
+        ("another address of the network", [10, 77, 0, 50]),
+        ("the appliance", [10, 77, 0, 1]),
+        ("another host's", [10, 77, 0, 12]),
+        ("another server's network", [10, 78, 0, 50]),
+        ("nowhere", [192, 0, 2, 1]),
+    ];
+    appliance.decide(&dhcp(1, ROM));
+    let (boot, token) = given(&appliance.script(WEB1, peer()).await.unwrap());
+    let stored = store.changes().len();
+    for (name, address) in others {
+        let other = at(Ipv4Addr::from(address));
+        let config = appliance.host(&boot, &token, other).await;
+        let report = appliance.report(&boot, &token, healthy(), other).await;
+        if name == "another server's network" {
+            // Its own system may be there, by another interface: the token decides.
+            continue;
+        }
+        assert_eq!(config.unwrap_err().status, StatusCode::FORBIDDEN, "{name}");
+        assert_eq!(report.unwrap_err().status, StatusCode::FORBIDDEN, "{name}");
+        let script = appliance.script(WEB1, other).await.unwrap();
+        assert!(!script.contains("token"), "{name}: {script}");
+        assert!(script.contains("is not the address of"), "{name}: {script}");
+    }
+    settle(&appliance).await;
+    let events = store.changes().len() - stored;
+    assert!(events <= 1, "strangers add nothing to a timeline");
+}
+
+#[tokio::test]
+async fn the_address_of_a_host_is_the_one_that_it_has_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let appliance = start(directory.path(), Memory::default()).await;
+    let Decision::Send { reply, .. } = appliance.decide(&from(POOL1, APPLIANCE, 1, ROM)).decision
+    else {
+        panic!("no offer");
+    };
+    let leased = reply.yiaddr;
+    let script = appliance.script(POOL1, at(leased)).await.unwrap();
+    assert!(!script.contains("token"), "an offer is no lease: {script}");
+    let chosen = [&[50, 4][..], &leased.octets(), &[54, 4, 10, 77, 0, 1], IPXE].concat();
+    appliance.decide(&from(POOL1, APPLIANCE, 3, &chosen));
+    let script = appliance.script(POOL1, at(leased)).await.unwrap();
+    assert!(
+        script.contains(&format!(" firstboot.ip={leased}/24 ")),
+        "{script}"
+    );
+
+    // It is carried to a network of another server, and answers its offer by broadcast.
+    let beside = Ipv4Addr::new(10, 78, 0, 1);
+    let here = Ipv4Addr::new(10, 78, 0, 44);
+    appliance.decide(&from(POOL1, beside, 1, ROM));
+    let chosen = [&[50, 4][..], &here.octets(), &[54, 4, 10, 78, 0, 2], IPXE].concat();
+    appliance.decide(&from(POOL1, beside, 3, &chosen));
+    let script = appliance.script(POOL1, at(here)).await.unwrap();
+    assert!(
+        script.contains("firstboot.url=http://10.78.0.1"),
+        "{script}"
+    );
+    assert!(!script.contains("firstboot.ip=10."), "{script}");
+    for other in [leased, Ipv4Addr::new(10, 78, 0, 45)] {
+        let script = appliance.script(POOL1, at(other)).await.unwrap();
+        assert!(!script.contains("token"), "{other}: {script}");
+    }
+}
+
+#[tokio::test]
+async fn a_healthy_host_is_heard_whatever_others_say_about_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let appliance = start(directory.path(), Memory::default()).await;
+    appliance.decide(&dhcp(1, ROM));
+    let (boot, token) = given(&appliance.script(WEB1, peer()).await.unwrap());
+    let report = || appliance.report(&boot, &token, healthy(), peer());
+    report().await.unwrap();
+
+    let script = appliance.script(WEB1, peer()).await.unwrap();
+    assert!(!script.contains("token"), "no firmware asked: {script}");
+    report().await.unwrap();
+    appliance.began(&Transfer {
+        peer: WEB1_ADDRESS.into(),
+        over: Protocol::Tftp,
+        wanted: Wanted::Loader("undionly.kpxe".to_owned()),
+        first: 0,
+        length: 6,
+        size: 6,
+    });
+    report().await.unwrap();
+    for _ in 0..5 {
+        appliance.decide(&dhcp(1, ROM));
+        appliance.decide(&dhcp(1, IPXE));
+    }
+    report().await.unwrap();
+
+    // Now it does start again, and with its first report the boot before has ended.
+    appliance.decide(&dhcp(1, ROM));
+    let (next, secret) = given(&appliance.script(WEB1, peer()).await.unwrap());
+    assert_ne!(next, boot);
+    appliance
+        .report(&next, &secret, healthy(), peer())
+        .await
+        .unwrap();
+    assert_eq!(report().await.unwrap_err().status, StatusCode::NOT_FOUND);
 }

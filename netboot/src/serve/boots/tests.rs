@@ -4,6 +4,7 @@ use image_manifest::{Digest, Report, Stage};
 use netboot_core::Timestamp;
 use netboot_core::boot::{Answer, Asked, Event, File, Protocol, Transfer, What};
 use netboot_core::dhcp::Firmware;
+use netboot_core::site::Mode;
 
 use super::{BootDetail, Boots, Recorded, Target, read_boot};
 use crate::store::{BootRow, Change, EVENTS_PER_BOOT, EventRow, StoredBoot};
@@ -60,7 +61,7 @@ impl Play {
     fn event(&mut self, what: What) -> Option<Recorded> {
         self.now += 1_000;
         let at = Timestamp(self.now);
-        let recorded = self.boots.record(&host(), Event { at, what }, |_| ())?;
+        let recorded = self.record(Event { at, what })?;
         for change in recorded.changes.clone() {
             match change {
                 Change::Boot(row) => {
@@ -77,6 +78,16 @@ impl Play {
             }
         }
         Some(recorded)
+    }
+
+    /// As the appliance does: a report is that of the newest boot.
+    fn record(&self, event: Event) -> Option<Recorded> {
+        match (&event.what, &self.boot) {
+            (What::Report(_), boot) => self.boots.report(&boot.as_ref()?.id, event),
+            _ => self
+                .boots
+                .record(&host(), event, Mode::Authoritative, |_| ()),
+        }
     }
 
     fn stored(&self) -> StoredBoot {
@@ -102,7 +113,7 @@ fn a_boot_goes_on_after_a_restart_with_the_same_id() {
     play.event(fetch(File::Script, Transfer::Started)).unwrap();
 
     play.boots = Boots::restore(vec![play.stored()]).unwrap();
-    assert_eq!(play.boots.host_of(&boot), Some(host()));
+    assert_eq!(play.boots.find(&boot).map(|found| found.0), Some(host()));
     let marks = play.boots.restarted(Timestamp(play.now));
     assert!(
         matches!(marks.as_slice(), [Change::Event(row)] if row.seq == 3),
@@ -116,11 +127,7 @@ fn a_boot_goes_on_after_a_restart_with_the_same_id() {
         anew.began && anew.boot != boot,
         "firmware starts a new boot"
     );
-    assert_eq!(
-        play.boots.host_of(&boot),
-        None,
-        "the old token is worth nothing"
-    );
+    assert_eq!(play.boots.find(&boot), None, "no one had its token");
 }
 
 #[test]
