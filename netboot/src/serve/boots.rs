@@ -135,7 +135,7 @@ impl Boots {
         let mut all = All::default();
         for boot in stored {
             let (detail, events) = read_boot(&boot)?;
-            if let Some(running) = Running::restore(&boot.boot, detail, events) {
+            if let Some(running) = Running::restore(&boot, detail, events) {
                 all.insert(boot.boot.host.as_str().into(), running);
             }
         }
@@ -350,18 +350,19 @@ impl Running {
         })
     }
 
-    fn restore(row: &BootRow, detail: BootDetail, events: Vec<Event>) -> Option<Self> {
+    /// Goes on after the highest number, with gaps where events were never stored.
+    fn restore(stored: &StoredBoot, detail: BootDetail, events: Vec<Event>) -> Option<Self> {
         let mut running = Self {
-            id: row.id.as_str().into(),
-            started: Timestamp(row.started_ms),
+            id: stored.boot.id.as_str().into(),
+            started: Timestamp(stored.boot.started_ms),
             detail,
             progress: Progress::of(&events)?,
             next: 0,
             open: Vec::new(),
         };
-        for (seq, event) in (0..).zip(events) {
-            running.keep(seq, event.at, event.what);
-            running.next = seq + 1;
+        for (row, event) in stored.events.iter().zip(events) {
+            running.keep(row.seq, event.at, event.what);
+            running.next = running.next.max(row.seq.saturating_add(1));
         }
         Some(running)
     }

@@ -199,6 +199,29 @@ fn a_timeline_has_an_end_and_keeps_the_newest_event() {
 }
 
 #[test]
+fn a_gap_in_a_stored_timeline_costs_no_event() {
+    let mut play = Play::new();
+    play.event(dhcp(Firmware::Bios)).unwrap();
+    play.event(dhcp(Firmware::Ipxe)).unwrap();
+    play.event(fetch(File::Script, Transfer::Started)).unwrap();
+    play.event(heartbeat(1, "running")).unwrap();
+    play.events.retain(|event| event.seq != 1);
+
+    play.boots = Boots::restore(vec![play.stored()]).unwrap();
+    play.event(heartbeat(2, "running")).unwrap();
+    play.event(heartbeat(3, "degraded")).unwrap();
+    let expected = [
+        dhcp(Firmware::Bios),
+        fetch(File::Script, Transfer::Started),
+        heartbeat(2, "running"),
+        heartbeat(3, "degraded"),
+    ];
+    assert_eq!(play.timeline(), expected);
+    let numbers: Vec<u32> = play.events.iter().map(|event| event.seq).collect();
+    assert_eq!(numbers, [0, 2, 3, 4]);
+}
+
+#[test]
 fn a_detail_reads_back_what_it_writes() {
     let digest = Digest::of(b"x");
     let detail = BootDetail {
