@@ -5,12 +5,14 @@
 
 pub(crate) mod client;
 pub(crate) mod download;
+mod identity;
 pub(crate) mod progress;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use deb_archive::deb;
 use time::OffsetDateTime;
 use time::macros::format_description;
 use tokio::sync::Semaphore;
@@ -25,6 +27,7 @@ use progress::Progress;
 
 pub use client::RequestError;
 pub use download::Attempt;
+pub use identity::identify;
 
 /// Packages that are fetched at the same time.
 const PARALLEL: usize = 8;
@@ -98,6 +101,30 @@ pub enum Error {
         /// What each source answered.
         attempts: Vec<Attempt>,
     },
+    /// A package has the digest of the lock and cannot be read.
+    #[error("failed to read package `{package}` from `{path}`")]
+    Read {
+        /// The package.
+        package: String,
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: Box<deb::Error>,
+    },
+    /// A package is another one than the lock says.
+    #[error(
+        "the package locked as `{package}` has {field} `{found}`, where the lock says `{expected}`"
+    )]
+    Identity {
+        /// The package of the lock.
+        package: String,
+        /// The field that is different.
+        field: &'static str,
+        /// What the lock says.
+        expected: String,
+        /// What the package says.
+        found: String,
+    },
     /// Some packages are not on this machine, and the network may not be asked.
     #[error(
         "{count} packages are not on this machine, `{first}` among them, and the network may not be asked"
@@ -136,8 +163,8 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Gone { .. } | Self::Differs { .. } | Self::Offline { .. } => Fault::Remote,
-            Self::Mirror(_) => Fault::Configuration,
-            Self::Cache(_) | Self::Stopped(_) => Fault::Machine,
+            Self::Mirror(_) | Self::Identity { .. } => Fault::Configuration,
+            Self::Cache(_) | Self::Read { .. } | Self::Stopped(_) => Fault::Machine,
         }
     }
 
@@ -152,7 +179,10 @@ impl Error {
                 "do not use that mirror; if the archive itself says so, `imagebuild lock` again",
             ),
             Self::Offline { .. } => Some("run it once without `--offline`"),
-            Self::Mirror(_) | Self::Cache(_) | Self::Stopped(_) => None,
+            Self::Identity { .. } => {
+                Some("the lock was edited, or its archive is at fault: `imagebuild lock` again")
+            }
+            Self::Mirror(_) | Self::Cache(_) | Self::Read { .. } | Self::Stopped(_) => None,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The lock: exact packages with their digests, and nothing about where they are fetched from.
 //!
-//! It refuses to be edited into something else: unknown keys, unsorted or unsafe entries and another version of the
-//! format are errors. Only a definition with its fresh lock ([`Locked`]) can be built.
+//! It refuses to be edited into something else: unknown keys, unsorted or unsafe entries, a list of packages without its
+//! digest and another version of the format are errors. Only a definition with its fresh lock ([`Locked`]) can be built.
 
+mod answer;
 mod difference;
 mod index;
 mod make;
@@ -16,6 +17,7 @@ use image_manifest::Digest;
 
 use crate::definition::Definition;
 
+pub use answer::StaleLock;
 pub use difference::{Change, Difference};
 pub use index::Error as IndexError;
 pub use make::{Error as MakeError, make};
@@ -155,6 +157,19 @@ pub enum Malformed {
     /// Not in the order in which this program writes, or twice.
     #[error("package `{0}` is not where it belongs: a lock is written by `imagebuild lock` only")]
     Unsorted(String),
+    /// A lock from before lists of packages had a digest.
+    #[error("it has no digest of its packages; `imagebuild lock` makes a new one")]
+    NoDigest,
+    /// The list of packages was edited, or merged out of two.
+    #[error(
+        "its packages have digest {found}, not {expected}: they were edited or merged; `imagebuild lock` makes a new one"
+    )]
+    Packages {
+        /// The digest that stands in the lock.
+        expected: Digest,
+        /// That of its packages.
+        found: Digest,
+    },
     /// A package from an archive that no release stands for.
     #[error("package `{package}` comes from archive `{archive}`, of which no release is locked")]
     UnknownArchive {
@@ -163,16 +178,6 @@ pub enum Malformed {
         /// The archive.
         archive: String,
     },
-}
-
-/// A lock that was made for another definition.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "`{definition}` asks for other packages than its lock was made for; `imagebuild lock` makes a new one"
-)]
-pub struct StaleLock {
-    /// The definition's file.
-    pub definition: PathBuf,
 }
 
 impl Lock {
@@ -221,18 +226,13 @@ impl Definition {
     /// Joins the definition with its lock.
     ///
     /// # Errors
-    /// When the lock was made for something else.
+    /// When the lock was made for something else, or does not hold what is asked for.
     pub fn lock(self, lock: Lock) -> Result<Locked, StaleLock> {
-        if Request::of(&self).digest() == lock.request {
-            Ok(Locked {
-                definition: self,
-                lock,
-            })
-        } else {
-            Err(StaleLock {
-                definition: self.directory.join(crate::definition::FILE),
-            })
-        }
+        answer::check(&self, &lock)?;
+        Ok(Locked {
+            definition: self,
+            lock,
+        })
     }
 }
 

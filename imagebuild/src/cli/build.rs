@@ -152,6 +152,7 @@ fn build(
         .block_on(fetch::fetch(locked, &sources))
         .map_err(Failure::Fetch)?;
     drop(runtime);
+    fetch::identify(&fetched.packages).map_err(Failure::Fetch)?;
     let built = assemble::execute(plan, locked, &fetched.packages, store, &options);
     Ok((built.map_err(Failure::Assemble)?, fetched))
 }

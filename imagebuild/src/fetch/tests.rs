@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use image_manifest::Digest;
 
 use super::*;
-use crate::definition::{Definition, Distribution};
+use crate::definition::{Definition, Distribution, Loaders};
 use crate::lock::{Release, Request, Use};
 
 const GOOD: &[u8] = b"the bytes of the lock";
@@ -90,7 +90,10 @@ fn locked(bytes: &[u8]) -> Locked {
         users: vec![],
         units: crate::definition::Units::default(),
         kernel: None,
-        loaders: None,
+        loaders: Some(Loaders {
+            packages: vec!["hello".to_owned()],
+            files: BTreeMap::new(),
+        }),
     };
     let lock = Lock {
         request: Request::of(&definition).digest(),
@@ -103,7 +106,7 @@ fn locked(bytes: &[u8]) -> Locked {
         }],
         packages: vec![Package {
             name: "hello".to_owned(),
-            usage: Use::Install,
+            usage: Use::Loader,
             version: "1.2-3".to_owned(),
             architecture: "amd64".to_owned(),
             archive: "debian".to_owned(),
@@ -263,4 +266,82 @@ async fn a_server_that_is_not_there_is_an_error_with_its_name() {
         .unwrap_err()
         .to_string();
     assert!(text.contains(&url) && text.contains("refused"), "{text}");
+}
+
+/// A package with nothing in it but what it says of itself.
+fn package(control: &str) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(control.len() as u64);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    builder
+        .append_data(&mut header, "./control", control.as_bytes())
+        .unwrap();
+    let control = builder.into_inner().unwrap();
+    let data = tar::Builder::new(Vec::new()).into_inner().unwrap();
+    let mut bytes = b"!<arch>\n".to_vec();
+    for (name, content) in [
+        ("debian-binary", &b"2.0\n"[..]),
+        ("control.tar", &control),
+        ("data.tar", &data),
+    ] {
+        let head = format!(
+            "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n",
+            0,
+            0,
+            0,
+            100_644,
+            content.len()
+        );
+        bytes.extend_from_slice(head.as_bytes());
+        bytes.extend_from_slice(content);
+        bytes.resize(bytes.len().next_multiple_of(2), b'\n');
+    }
+    bytes
+}
+
+#[test]
+fn a_package_must_be_the_one_that_was_locked() {
+    let good = "Package: hello\nVersion: 1.2-3\nArchitecture: amd64\nDescription: x\n";
+    let cases = [
+        ("as locked", good.to_owned(), None),
+        (
+            "another version",
+            good.replace("1.2-3", "99:9"),
+            Some("has Version `99:9`, where the lock says `1.2-3`"),
+        ),
+        (
+            "another name",
+            good.replace("hello", "evil"),
+            Some("the package locked as `hello` has Package `evil`"),
+        ),
+        (
+            "another architecture",
+            good.replace("amd64", "all"),
+            Some("has Architecture `all`"),
+        ),
+        (
+            "no version",
+            good.replace("Version: 1.2-3\n", ""),
+            Some("has Version ``"),
+        ),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    for (name, control, expected) in cases {
+        let bytes = package(&control);
+        let path = directory.path().join("hello.deb");
+        std::fs::write(&path, &bytes).unwrap();
+        let entry = locked(&bytes).packages()[0].clone();
+        let outcome = identify(&[FetchedPackage { entry, path }]);
+        match (outcome, expected) {
+            (Ok(()), None) => {}
+            (Err(error), Some(expected)) => {
+                assert!(error.to_string().contains(expected), "{name}: {error}");
+            }
+            (outcome, _) => panic!("{name}: {outcome:?}"),
+        }
+    }
 }

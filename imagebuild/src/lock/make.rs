@@ -178,10 +178,7 @@ fn kernel_parts<'u, 'a>(
             .flatten()
             .filter_map(|group| group.first())
         {
-            if KERNEL_PARTS
-                .iter()
-                .any(|part| relation.name.starts_with(part))
-            {
+            if is_kernel_part(relation.name) {
                 let exact = relation
                     .versions
                     .filter(|(operator, _)| *operator == relation::Operator::Equal)
@@ -195,4 +192,9 @@ fn kernel_parts<'u, 'a>(
         }
     }
     Ok(parts)
+}
+
+/// Whether a kernel may keep files in a package of this name.
+pub(super) fn is_kernel_part(name: &str) -> bool {
+    KERNEL_PARTS.iter().any(|part| name.starts_with(part))
 }

@@ -1,10 +1,12 @@
 use super::*;
 
 /// Version 1 of the format. Never edit this text: locks in git are read for ever.
+/// (It was, once, before version 1 was released: `packages` is in it since.)
 const VERSION_1: &str = r#"# Written by `imagebuild lock`; do not edit.
 version = 1
 request = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 source-date = 1757146500
+packages = "sha256:f89ad753b5a9b83eedce91d4de787a101ac4505d7b97208e261f42be42fd00ab"
 
 [[release]]
 archive = "debian"
@@ -46,6 +48,19 @@ fn version_1_is_read_and_written_for_ever() {
 }
 
 #[test]
+fn a_list_that_was_merged_is_refused() {
+    let (head, last) = VERSION_1.rsplit_once("\n[[package]]").unwrap();
+    let added = format!(
+        "{VERSION_1}\n[[package]]{}",
+        last.replace("tzdata", "zz-evil")
+    );
+    for text in [head.to_owned(), added] {
+        let error = Lock::parse(&text).unwrap_err();
+        assert!(matches!(error, Malformed::Packages { .. }), "{error}");
+    }
+}
+
+#[test]
 fn what_no_one_would_write_is_refused() {
     let cases = [
         ("another version", "version = 1", "version = 2", "version 2"),
@@ -53,13 +68,13 @@ fn what_no_one_would_write_is_refused() {
             "unknown key",
             "size = 1480000",
             "size = 1480000\nurl = \"x\"",
-            "line 20: unknown field `url`",
+            "line 21: unknown field `url`",
         ),
         (
             "wrong type",
             "size = 1480000",
             "size = \"big\"",
-            "line 19: invalid type",
+            "line 20: invalid type",
         ),
         (
             "climbing path",
@@ -78,6 +93,18 @@ fn what_no_one_would_write_is_refused() {
             "\"pool/main/b",
             "\"http://x/pool/main/b",
             "unusable path",
+        ),
+        (
+            "edited",
+            "size = 1480000",
+            "size = 1480001",
+            "edited or merged; `imagebuild lock` makes",
+        ),
+        (
+            "no digest of its packages",
+            "packages = \"sha256:f89ad753b5a9b83eedce91d4de787a101ac4505d7b97208e261f42be42fd00ab\"\n",
+            "",
+            "`imagebuild lock` makes a new one",
         ),
         ("no size", "size = 1480000", "size = 0", "unusable size"),
         (
@@ -108,7 +135,7 @@ fn what_no_one_would_write_is_refused() {
             "no date",
             "2025-09-06T08:15:00Z",
             "yesterday",
-            "line 9: not a date",
+            "line 10: not a date",
         ),
     ];
     for (name, from, to, expected) in cases {
@@ -117,4 +144,127 @@ fn what_no_one_would_write_is_refused() {
         let error = Lock::parse(&text).unwrap_err().to_string();
         assert!(error.contains(expected), "{name}: {error}");
     }
+}
+
+/// A definition that asks for something of every use, and its lock.
+fn asked() -> (Definition, Lock) {
+    let directory = tempfile::tempdir().unwrap();
+    let text = r#"
+name = "test"
+description = "x"
+architectures = ["amd64"]
+[distribution]
+name = "debian"
+release = "trixie"
+keyring = "image.toml"
+components = ["main"]
+suites = [ { archive = "debian", suite = "trixie" } ]
+[packages]
+install = ["bash", "dash=0.5-1"]
+[kernel]
+package = "linux-image-amd64"
+command-line = "quiet"
+modules = ["squashfs"]
+firmware = ["firmware-nic"]
+initrd-modules = ["squashfs"]
+[loaders]
+packages = ["ipxe"]
+files = { "ipxe.efi" = "usr/lib/ipxe/ipxe.efi" }
+"#;
+    std::fs::write(directory.path().join(crate::definition::FILE), text).unwrap();
+    let definition = crate::definition::load(directory.path()).unwrap();
+    let entry = |name: &str, usage, version: &str| Package {
+        name: name.to_owned(),
+        usage,
+        version: version.to_owned(),
+        architecture: "amd64".to_owned(),
+        archive: "debian".to_owned(),
+        path: format!("pool/{name}.deb"),
+        size: 1,
+        sha256: Digest::of(name.as_bytes()),
+    };
+    let lock = Lock {
+        request: Request::of(&definition).digest(),
+        source_date: 1_757_146_500,
+        releases: Vec::new(),
+        packages: vec![
+            entry("bash", Use::Install, "5"),
+            entry("dash", Use::Install, "0.5-1"),
+            entry("firmware-nic", Use::Firmware, "1"),
+            entry("ipxe", Use::Loader, "1"),
+            entry("libc6", Use::Install, "2"),
+            entry("linux-image-6.12-amd64", Use::Kernel, "6"),
+        ],
+    };
+    (definition, lock)
+}
+
+#[test]
+fn a_lock_must_answer_its_definition() {
+    type Change = fn(&mut Vec<Package>);
+    let cases: [(&str, Change, Option<&str>); 9] = [
+        ("as it was made", |_| (), None),
+        (
+            "no request for what is needed",
+            |packages| drop(packages.remove(4)),
+            None,
+        ),
+        (
+            "an installed one dropped",
+            |packages| drop(packages.remove(0)),
+            Some("asks for package `bash`, which its lock lacks for use `install`"),
+        ),
+        (
+            "another version",
+            |packages| packages[1].version = "99:9".to_owned(),
+            Some("asks for package `dash` 0.5-1, its lock has 99:9"),
+        ),
+        (
+            "two versions",
+            |packages| {
+                let mut twice = packages[0].clone();
+                twice.version = "6".to_owned();
+                packages.insert(1, twice);
+            },
+            Some("has package `bash` twice for use `install`"),
+        ),
+        (
+            "firmware dropped",
+            |packages| drop(packages.remove(2)),
+            Some("`firmware-nic`, which its lock lacks for use `firmware`"),
+        ),
+        (
+            "a loader for something else",
+            |packages| packages[3].usage = Use::Install,
+            Some("`ipxe`, which its lock lacks for use `loader`"),
+        ),
+        (
+            "no kernel",
+            |packages| drop(packages.pop()),
+            Some("`linux-image-amd64`, which its lock lacks for use `kernel`"),
+        ),
+        (
+            "firmware that no one asked for",
+            |packages| packages[4].usage = Use::Firmware,
+            Some("package `libc6` for use `firmware`, which is not asked for"),
+        ),
+    ];
+    for (name, change, expected) in cases {
+        let (definition, mut lock) = asked();
+        change(&mut lock.packages);
+        let outcome = definition.lock(lock);
+        match (outcome, expected) {
+            (Ok(_), None) => {}
+            (Err(error), Some(expected)) => {
+                let text = error.to_string();
+                assert!(text.contains(expected), "{name}: {text}");
+                assert!(text.contains("`imagebuild lock`"), "{name}: {text}");
+            }
+            (outcome, _) => panic!("{name}: {outcome:?}"),
+        }
+    }
+    let (mut definition, lock) = asked();
+    definition.architecture = "arm64".to_owned();
+    let error = definition.lock(lock).unwrap_err();
+    assert!(matches!(error, StaleLock::Request { .. }), "{error}");
 }

@@ -23,6 +23,7 @@ struct RawLock {
     version: i64,
     request: Digest,
     source_date: i64,
+    packages: Option<Digest>,
     #[serde(default)]
     release: Vec<RawRelease>,
     #[serde(default)]
@@ -71,6 +72,7 @@ impl Lock {
         }
         let raw: RawLock = toml::from_str(text).map_err(|error| failed(&error))?;
         debug_assert_eq!(raw.version, Self::VERSION);
+        let expected = raw.packages.ok_or(Malformed::NoDigest)?;
         let releases = raw
             .release
             .into_iter()
@@ -97,6 +99,10 @@ impl Lock {
                 });
             }
         }
+        let found = digest(&packages);
+        if found != expected {
+            return Err(Malformed::Packages { expected, found });
+        }
         Ok(Self {
             request: raw.request,
             source_date: raw.source_date,
@@ -110,15 +116,17 @@ impl Lock {
     pub fn render(&self) -> String {
         let mut text = String::with_capacity(512 + self.packages.len() * 400);
         // Writing to a string does not fail.
-        self.write(&mut text).unwrap_or_default();
+        self.write_head(&mut text).unwrap_or_default();
+        write_packages(&self.packages, &mut text).unwrap_or_default();
         text
     }
 
-    fn write(&self, text: &mut String) -> std::fmt::Result {
+    fn write_head(&self, text: &mut String) -> std::fmt::Result {
         text.push_str(HEAD);
         writeln!(text, "version = {}", Self::VERSION)?;
         writeln!(text, "request = \"{}\"", self.request)?;
         writeln!(text, "source-date = {}", self.source_date)?;
+        writeln!(text, "packages = \"{}\"", digest(&self.packages))?;
         for release in &self.releases {
             writeln!(text, "\n[[release]]")?;
             writeln!(text, "archive = {}", quote(&release.archive))?;
@@ -126,19 +134,31 @@ impl Lock {
             writeln!(text, "date = {}", quote(&date(release.date)))?;
             writeln!(text, "sha256 = \"{}\"", release.sha256.hex())?;
         }
-        for package in &self.packages {
-            writeln!(text, "\n[[package]]")?;
-            writeln!(text, "name = {}", quote(&package.name))?;
-            writeln!(text, "version = {}", quote(&package.version))?;
-            writeln!(text, "architecture = {}", quote(&package.architecture))?;
-            writeln!(text, "use = {}", quote(package.usage.word()))?;
-            writeln!(text, "archive = {}", quote(&package.archive))?;
-            writeln!(text, "path = {}", quote(&package.path))?;
-            writeln!(text, "size = {}", package.size)?;
-            writeln!(text, "sha256 = \"{}\"", package.sha256.hex())?;
-        }
         Ok(())
     }
+}
+
+fn write_packages(packages: &[Package], text: &mut String) -> std::fmt::Result {
+    for package in packages {
+        writeln!(text, "\n[[package]]")?;
+        writeln!(text, "name = {}", quote(&package.name))?;
+        writeln!(text, "version = {}", quote(&package.version))?;
+        writeln!(text, "architecture = {}", quote(&package.architecture))?;
+        writeln!(text, "use = {}", quote(package.usage.word()))?;
+        writeln!(text, "archive = {}", quote(&package.archive))?;
+        writeln!(text, "path = {}", quote(&package.path))?;
+        writeln!(text, "size = {}", package.size)?;
+        writeln!(text, "sha256 = \"{}\"", package.sha256.hex())?;
+    }
+    Ok(())
+}
+
+/// Digest of the list of packages as it is written: it tells a lock that was made from one that was merged.
+fn digest(packages: &[Package]) -> Digest {
+    let mut text = String::with_capacity(packages.len() * 400);
+    // Writing to a string does not fail.
+    write_packages(packages, &mut text).unwrap_or_default();
+    Digest::of(text.as_bytes())
 }
 
 impl RawRelease {
