@@ -12,7 +12,7 @@ use image_manifest::layout::Layout;
 use netboot_core::Timestamp;
 use netboot_core::boot::What;
 use netboot_core::dhcp::{
-    Client, Decision, Kind, Lease, LeaseState, Leases, Request, Tries, decide,
+    Client, Decision, Kind, Lease, LeaseState, Leases, Note, Request, Silence, Tries, decide,
 };
 use netboot_core::site::{Host, Mode, Site};
 use prometheus_client::registry::Registry;
@@ -53,6 +53,8 @@ struct State {
     tries: Tries,
     /// Hosts by the address that they hold, reserved or not.
     hosts: HashMap<Ipv4Addr, Arc<str>>,
+    /// Hosts that get no address, with the reason that was last told.
+    troubled: HashMap<Arc<str>, &'static str>,
 }
 
 /// A decision with what must be stored for it.
@@ -62,6 +64,17 @@ pub(super) struct Decided {
     pub(super) changes: Vec<Change>,
     /// Whether the reply must wait until the changes are on disk.
     pub(super) durable: bool,
+    /// What an operator should look at, once until it changes.
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// An address that is not given although it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// The listed host that has it.
+    pub(super) host: Option<Arc<str>>,
+    /// Why the host gets no address; none when an address was declined.
+    pub(super) silence: Option<Silence>,
 }
 
 impl Appliance {
@@ -107,6 +120,7 @@ impl Appliance {
                 leases: restored,
                 tries: Tries::new(),
                 hosts,
+                troubled: HashMap::new(),
             }),
             boots,
             images,
@@ -160,6 +174,7 @@ impl Appliance {
             }
         }
         state.overhear(request, &decision, &site);
+        let trouble = state.trouble(request, &decision, &site);
         drop(state);
         let durable = !changes.is_empty();
         changes.extend(self.dhcp_event(&site, request, &decision));
@@ -167,6 +182,7 @@ impl Appliance {
             decision,
             changes,
             durable,
+            trouble,
         }
     }
 
@@ -254,6 +270,38 @@ impl State {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Finds what an operator should be told, and has not been told already.
+    fn trouble(&mut self, request: &Request, decision: &Decision, site: &Site) -> Option<Trouble> {
+        let host = site.identify(request.mac(), request.guid);
+        let host = host.map(|host| Arc::clone(&host.name));
+        match decision {
+            Decision::Note {
+                note: Note::Declined,
+                ..
+            } => Some(Trouble {
+                host,
+                silence: None,
+            }),
+            Decision::Ignore(
+                silence @ (Silence::PoolEmpty
+                | Silence::AddressTaken { .. }
+                | Silence::AddressDeclined { .. }),
+            ) => {
+                let host = host?;
+                let told = self.troubled.insert(Arc::clone(&host), silence.label());
+                (told != Some(silence.label())).then_some(Trouble {
+                    host: Some(host),
+                    silence: Some(*silence),
+                })
+            }
+            Decision::Send { .. } => {
+                self.troubled.remove(&host?);
+                None
+            }
+            Decision::Note { .. } | Decision::Ignore(_) => None,
         }
     }
 

@@ -360,6 +360,49 @@ fn an_offer_is_kept_for_a_while_and_then_taken_back() {
 }
 
 #[test]
+fn strangers_cannot_claim_a_pool_without_leases() {
+    let mut appliance = Appliance::new();
+    let stranger = |last| netboot_core::Mac([2, 0, 0, 0, 5, last]);
+    for last in 0..20 {
+        let offer = appliance.reply(&packet(DISCOVER, stranger(last)));
+        let decline = packet(DECLINE, stranger(last))
+            .address(50, offer.yiaddr)
+            .address(54, RACK);
+        assert_eq!(appliance.ask(&decline).label(), "offer-declined", "{last}");
+    }
+    assert_eq!(appliance.leases.iter().count(), 0, "offers are withdrawn");
+
+    for last in 0..10 {
+        appliance.reply(&packet(DISCOVER, stranger(last)));
+    }
+    let late = packet(DISCOVER, stranger(99));
+    assert_eq!(silence(&appliance.ask(&late)), "pool-empty");
+    let taken = appliance.dora(BESIDE1, RACK);
+    let offered = (0..10).filter(|&last| {
+        let request = packet(REQUEST, stranger(last))
+            .address(50, taken)
+            .address(54, RACK);
+        appliance.reply(&request).kind.label() == "ack"
+    });
+    assert_eq!(offered.count(), 0, "the listed host has it now");
+
+    let mut appliance = Appliance::new();
+    for last in 0..10 {
+        let address = appliance.dora(stranger(last), RACK);
+        if last == 7 {
+            let decline = packet(DECLINE, stranger(last)).address(50, address);
+            assert_eq!(appliance.ask(&decline).label(), "declined");
+        }
+    }
+    assert_eq!(silence(&appliance.ask(&late)), "pool-empty");
+    appliance.dora(BESIDE1, RACK);
+    let other = packet(DISCOVER, BESIDE1).option(61, [1]);
+    appliance.reply(&other);
+    let leased = appliance.leases.iter();
+    assert_eq!(leased.count(), 10, "leases of strangers are kept");
+}
+
+#[test]
 fn a_declined_address_is_left_alone() {
     let mut appliance = Appliance::new();
     let address = appliance.dora(STRANGER, RACK);

@@ -8,7 +8,7 @@ use image_manifest::layout::Layout;
 use image_manifest::{Artifact, Digest, Kernel, Manifest, Report, Role, Stage};
 use netboot_core::Mac;
 use netboot_core::boot::Protocol;
-use netboot_core::dhcp::{Arrival, Decision, Port, Request};
+use netboot_core::dhcp::{Arrival, Decision, Port, Request, Silence};
 use netboot_core::site::{Site, SourceFile};
 
 use super::super::appliance::Appliance;
@@ -393,6 +393,27 @@ async fn the_address_of_a_host_is_the_one_that_it_has_now() {
     for other in [leased, Ipv4Addr::new(10, 78, 0, 45)] {
         let script = appliance.script(POOL1, at(other)).await.unwrap();
         assert!(!script.contains("token"), "{other}: {script}");
+    }
+}
+
+#[tokio::test]
+async fn trouble_with_an_address_is_told_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let appliance = start(directory.path(), Memory::default()).await;
+    let mine = [50, 4, 10, 77, 0, 11, 54, 4, 10, 77, 0, 1];
+    let tell = |kind, options: &[u8]| {
+        let trouble = appliance.decide(&dhcp(kind, options)).trouble?;
+        Some(trouble.silence.map_or("declined", Silence::label))
+    };
+    let steps = [
+        ("an offer", 1, &[][..], None),
+        ("an ack", 3, &mine, None),
+        ("declined", 4, &mine, Some("declined")),
+        ("asks again", 1, &[], Some("address-declined")),
+        ("and again", 1, &[], None),
+    ];
+    for (name, kind, options, expected) in steps {
+        assert_eq!(tell(kind, options), expected, "{name}");
     }
 }
 

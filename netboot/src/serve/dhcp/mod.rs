@@ -16,6 +16,7 @@ use netboot_core::dhcp::{Arrival, Decision, Destination, Kind, Port, Reply, Requ
 use self::link::{Frame, Link};
 use self::socket::{Buffers, Received, Socket4};
 use super::Appliance;
+use super::appliance::Trouble;
 use crate::cli::report::chain;
 use crate::store::{Change, Urgency};
 
@@ -132,6 +133,9 @@ impl Exchange {
         let decided = self.appliance.decide(&request);
         self.count(decided.decision.label());
         log(&request, &decided.decision);
+        if let Some(trouble) = &decided.trouble {
+            report_trouble(&request, trouble);
+        }
         let outgoing = match decided.decision {
             Decision::Send { reply, .. } => Some(Outgoing {
                 reply,
@@ -247,6 +251,22 @@ impl Exchange {
 
     fn count(&self, decision: &'static str) {
         self.appliance.metrics.decided(label(self.port), decision);
+    }
+}
+
+/// Tells the operator what no packet of the host itself will change.
+fn report_trouble(request: &Request, trouble: &Trouble) {
+    let mac = request.mac();
+    let mac = mac.as_ref().map(tracing::field::display);
+    let host = trouble.host.as_deref();
+    match trouble.silence {
+        None => tracing::warn!(
+            mac,
+            host,
+            address = request.requested.as_ref().map(tracing::field::display),
+            "address was declined, something else on the wire uses it"
+        ),
+        Some(silence) => tracing::warn!(mac, host, silence = %silence, "host gets no address"),
     }
 }
 

@@ -134,7 +134,16 @@ impl Question<'_> {
     pub(super) fn decline(&self) -> Result<Decision, Silence> {
         self.check_server()?;
         let address = self.request.requested.ok_or(Silence::NoAddress)?;
-        let hold = if self.held(address)? {
+        let reserved = self.held(address)?;
+        if let Some(offer) = self.offered(address) {
+            // RFC 2131 §3.1 lets a client decline what it was given by an ACK. Whoever had only an
+            // offer could take a pool out of use with two packets an address.
+            return Ok(Decision::Note {
+                note: Note::OfferDeclined,
+                change: Change::Withdraw(offer),
+            });
+        }
+        let hold = if reserved {
             DECLINED_RESERVED
         } else {
             DECLINED_POOL
@@ -144,6 +153,14 @@ impl Question<'_> {
             note: Note::Declined,
             change: Change::Put(lease),
         })
+    }
+
+    /// Returns the offer of an address that the client did not take yet.
+    fn offered(&self, address: Ipv4Addr) -> Option<Lease> {
+        let lease = self.leases.of_client(self.network, &self.client);
+        lease
+            .filter(|lease| lease.address == address && lease.state == LeaseState::Offered)
+            .cloned()
     }
 
     /// Answers a RELEASE: the address is free, and remembered as the client's.

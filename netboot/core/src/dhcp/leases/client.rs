@@ -35,6 +35,11 @@ impl Client {
         }
     }
 
+    /// Tells whether the site does not list it.
+    pub(super) fn is_stranger(&self) -> bool {
+        !matches!(self, Self::Host(_))
+    }
+
     /// Tells whether nothing distinguishes it from other clients.
     pub(in crate::dhcp) fn is_nameless(&self) -> bool {
         matches!(self, Self::Hardware(_, address) if address.iter().all(|&byte| byte == 0))

@@ -1,7 +1,7 @@
 //! All leases in memory, shaped for one question: which address does this client get?
 //!
 //! It refuses to scan: every question takes one or two look-ups, and a search of a bitmap with a
-//! summary. It refuses to grow: a pool has at most one lease an address, and only reserved
+//! summary. Only a listed host whose pool is used up has it looked through for what strangers claim. It refuses to grow: a pool has at most one lease an address, and only reserved
 //! addresses of listed hosts have leases outside pools.
 
 use std::collections::{BTreeSet, HashMap};
@@ -139,7 +139,9 @@ impl Leases {
         let index = fresh.or_else(|| {
             let &(until, index) = pool.ends.first()?;
             (until <= now).then_some(index)
-        })?;
+        });
+        let listed = !client.is_stranger();
+        let index = index.or_else(|| listed.then(|| pool.claimed_by_stranger()).flatten())?;
         Some(pool.address(index))
     }
 
@@ -188,6 +190,20 @@ impl PoolLeases {
         self.leases.get(&index).is_none_or(|lease| {
             !lease.is_live(now) || (lease.client == *client && lease.state != LeaseState::Declined)
         })
+    }
+
+    /// Finds an address that a stranger only claims: it has taken no lease of it, or says that it is
+    /// in use. Packets with made-up hardware addresses cannot keep a listed host from those.
+    fn claimed_by_stranger(&self) -> Option<u32> {
+        let claimed = |state| {
+            let ends = self.ends.iter().map(|&(_, index)| index);
+            ends.into_iter().find(|index| {
+                self.leases
+                    .get(index)
+                    .is_some_and(|lease| lease.state == state && lease.client.is_stranger())
+            })
+        };
+        claimed(LeaseState::Offered).or_else(|| claimed(LeaseState::Declined))
     }
 
     fn put(&mut self, index: u32, lease: Lease) {
