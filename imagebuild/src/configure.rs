@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use image_sandbox::{Outcome, Ownership, Sandbox, Session, Status};
+use image_sandbox::{Outcome, Ownership, Sandbox, Session, Status, hand_over};
 
 use crate::unpack::{self, Diversions, Unpacked, database};
 
@@ -149,6 +149,10 @@ pub fn configure(mut unpacked: Unpacked, settings: &Settings) -> Result<Ownershi
     }
     check_diversions(&unpacked, &read_diversions(&root)?)?;
     unpacked.write_database()?;
+    hand_over(&root).map_err(|source| Error::Prepare {
+        path: database::DIRECTORY.to_owned(),
+        source,
+    })?;
     let outcome = session.run(&["dpkg", "--configure", "-a"])?;
     session.leave(&mut unpacked.owners)?;
     masks.take_off()?;
@@ -184,7 +188,9 @@ fn run_preinst(session: &mut Session, unpacked: &Unpacked, index: usize) -> Resu
         path: format!("{}/tmp.ci", database::DIRECTORY),
         source,
     };
-    database::write_incoming(root, package).map_err(incoming)?;
+    database::write_incoming(root, package)
+        .and_then(|directory| hand_over(&directory))
+        .map_err(incoming)?;
     let dpkg = unpacked
         .packages
         .iter()

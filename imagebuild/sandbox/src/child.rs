@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -21,7 +21,7 @@ use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair,
 };
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, getegid, geteuid};
+use nix::unistd::{ForkResult, Gid, Pid, Uid, getegid, geteuid};
 
 use crate::wire::{Event, Order, receive, send};
 use crate::{filter, mounts, supervise::Supervisor, sys};
@@ -75,24 +75,28 @@ pub fn child_main() -> ExitCode {
 /// Enters the namespaces, and forks: the outer process waits, the inner one serves.
 fn enter(control: UnixStream) -> Result<ExitCode, Refused> {
     let order = receive(&control).map_err(|e| Refused::io("hear the first order", &e))?;
-    let Order::Enter { root, owners } = order else {
+    let Order::Enter {
+        root,
+        worker,
+        owners,
+    } = order
+    else {
         return Err(Refused::new("hear the first order", Errno::EPROTO));
     };
-    let (uid, gid) = (geteuid(), getegid());
-    unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| Refused::new("unshare a user namespace", e))?;
-    let map = |file: &str, text: &str| {
-        fs::write(Path::new("/proc/self").join(file), text)
-            .map_err(|e| Refused::io("map the user", &e))
-    };
-    map("setgroups", "deny")?;
-    map("uid_map", &format!("0 {uid} 1"))?;
-    map("gid_map", &format!("0 {gid} 1"))?;
+    if let Users::Mapper(code) = enter_users(worker)? {
+        return Ok(code);
+    }
     let others = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS;
     unshare(others).map_err(|e| Refused::new("unshare namespaces", e))?;
+    mounts::bind(Path::new(OsStr::from_bytes(&root)))?;
+    // From here on no process of the sandbox is anybody but the one user of the map.
+    if worker.is_some() {
+        become_root().map_err(|e| Refused::new("become the user of the map", e))?;
+    }
     let null = fs::File::open("/dev/null").map_err(|e| Refused::io("open `/dev/null`", &e))?;
     match sys::fork().map_err(|e| Refused::new("fork", e))? {
         ForkResult::Parent { child } => wait_for(child, control, &null),
@@ -100,7 +104,7 @@ fn enter(control: UnixStream) -> Result<ExitCode, Refused> {
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
                 .map_err(|e| Refused::new("tie to the parent", e))?;
             nix::unistd::dup2_stdin(&null).map_err(|e| Refused::new("close the input", e))?;
-            mounts::enter(Path::new(OsStr::from_bytes(&root)))?;
+            mounts::enter()?;
             nix::unistd::sethostname("localhost")
                 .map_err(|e| Refused::new("set the host name", e))?;
             nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
@@ -116,6 +120,71 @@ fn enter(control: UnixStream) -> Result<ExitCode, Refused> {
                 .map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
         }
     }
+}
+
+/// Which process is back from [`enter_users`].
+enum Users {
+    /// The helper, in its user namespace.
+    Entered,
+    /// A process that stayed behind to write the map, and is to end like this.
+    Mapper(ExitCode),
+}
+
+/// Enters a user namespace whose only user is the caller, or the worker.
+fn enter_users(worker: Option<u32>) -> Result<Users, Refused> {
+    let enter = || {
+        unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| Refused::new("unshare a user namespace", e))
+    };
+    let refused = |e: io::Error| Refused::io("map the user", &e);
+    let Some(worker) = worker else {
+        let (uid, gid) = (geteuid(), getegid());
+        enter()?;
+        map("self", uid.as_raw(), gid.as_raw()).map_err(refused)?;
+        return Ok(Users::Entered);
+    };
+    // Root alone may map another user, and who has entered is no longer root: so one stays behind.
+    nix::unistd::setgroups(&[]).map_err(|e| Refused::new("leave the groups of root", e))?;
+    let (mut entered, tell) = io::pipe().map_err(refused)?;
+    let helper = Pid::this().to_string();
+    match sys::fork().map_err(|e| Refused::new("fork", e))? {
+        ForkResult::Child => {
+            drop(tell);
+            let mapped = io::Read::read_exact(&mut entered, &mut [0])
+                .and_then(|()| map(&helper, worker, worker));
+            let errno = mapped.map_or_else(|e| e.raw_os_error().unwrap_or(libc::EIO), |()| 0);
+            Ok(Users::Mapper(ExitCode::from(
+                u8::try_from(errno).unwrap_or(u8::MAX),
+            )))
+        }
+        ForkResult::Parent { child } => {
+            drop(entered);
+            enter()?;
+            (&tell).write_all(b"e").map_err(refused)?;
+            match waitpid(child, None) {
+                Ok(WaitStatus::Exited(_, 0)) => Ok(Users::Entered),
+                Ok(WaitStatus::Exited(_, errno)) => {
+                    Err(Refused::new("map the user", Errno::from_raw(errno)))
+                }
+                Ok(_) => Err(Refused::new("map the user", Errno::EIO)),
+                Err(errno) => Err(Refused::new("map the user", errno)),
+            }
+        }
+    }
+}
+
+/// Writes the maps of a process that has just entered a user namespace.
+fn map(process: &str, uid: u32, gid: u32) -> io::Result<()> {
+    let directory = Path::new("/proc").join(process);
+    fs::write(directory.join("setgroups"), "deny")?;
+    fs::write(directory.join("uid_map"), format!("0 {uid} 1"))?;
+    fs::write(directory.join("gid_map"), format!("0 {gid} 1"))
+}
+
+/// Becomes root of the user namespace, who is the worker outside of it.
+fn become_root() -> nix::Result<()> {
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    nix::unistd::setresgid(gid, gid, gid)?;
+    nix::unistd::setresuid(uid, uid, uid)
 }
 
 /// Waits outside of the process namespace; lets go of the socket, so that the builder sees the

@@ -13,6 +13,8 @@ pub(crate) enum Verdict {
     Ask,
     /// It does nothing and succeeds.
     Pretend,
+    /// It is not permitted.
+    Refuse,
     /// It does not exist on this kernel.
     Missing,
 }
@@ -23,6 +25,7 @@ impl Verdict {
             Self::Allow => libc::SECCOMP_RET_ALLOW,
             Self::Ask => libc::SECCOMP_RET_USER_NOTIF,
             Self::Pretend => libc::SECCOMP_RET_ERRNO,
+            Self::Refuse => libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs(),
             Self::Missing => libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs(),
         }
     }
@@ -35,6 +38,9 @@ const ARCHITECTURE: u32 = 0xc000_00b7;
 
 /// Numbers of x32 calls start here; no Debian package uses them, and they would slip by.
 const X32: u32 = 0x4000_0000;
+
+/// Linux 6.15 has it; `libc` does not yet.
+const OPEN_TREE_ATTR: c_long = 467;
 
 /// Calls that only the older architecture has.
 #[cfg(target_arch = "x86_64")]
@@ -54,6 +60,7 @@ const OLD: &[(c_long, Verdict)] = &[];
 ///   `cp -p` and the tools of `/etc/shadow` copy the owner that `stat` told them.
 /// - With a map of one user, changing to another fails; the caller goes on as root instead.
 /// - Nothing of a tree in the making is worth a disk flush.
+/// - What a script mounts, it could mount over what guards the kernel; namespaces are for the same.
 /// - 463 to 466 are the `xattrat` calls of Linux 6.13: callers fall back to the older ones.
 const SPECIAL: &[(c_long, Verdict)] = &[
     (libc::SYS_newfstatat, Verdict::Ask),
@@ -74,6 +81,19 @@ const SPECIAL: &[(c_long, Verdict)] = &[
     (libc::SYS_removexattr, Verdict::Ask),
     (libc::SYS_lremovexattr, Verdict::Ask),
     (libc::SYS_fremovexattr, Verdict::Ask),
+    (libc::SYS_mount, Verdict::Refuse),
+    (libc::SYS_umount2, Verdict::Refuse),
+    (libc::SYS_pivot_root, Verdict::Refuse),
+    (libc::SYS_open_tree, Verdict::Refuse),
+    (libc::SYS_move_mount, Verdict::Refuse),
+    (libc::SYS_fsopen, Verdict::Refuse),
+    (libc::SYS_fsconfig, Verdict::Refuse),
+    (libc::SYS_fsmount, Verdict::Refuse),
+    (libc::SYS_fspick, Verdict::Refuse),
+    (libc::SYS_mount_setattr, Verdict::Refuse),
+    (OPEN_TREE_ATTR, Verdict::Refuse),
+    (libc::SYS_setns, Verdict::Refuse),
+    (libc::SYS_unshare, Verdict::Refuse),
     (463, Verdict::Missing),
     (464, Verdict::Missing),
     (465, Verdict::Missing),
@@ -167,6 +187,18 @@ mod tests {
                 ARCHITECTURE,
                 number(libc::SYS_setgroups),
                 Verdict::Pretend,
+            ),
+            (
+                "mount",
+                ARCHITECTURE,
+                number(libc::SYS_mount),
+                Verdict::Refuse,
+            ),
+            (
+                "setns",
+                ARCHITECTURE,
+                number(libc::SYS_setns),
+                Verdict::Refuse,
             ),
             ("setxattrat", ARCHITECTURE, 463, Verdict::Missing),
             ("an x32 call", ARCHITECTURE, X32 + 92, Verdict::Missing),

@@ -13,6 +13,9 @@ use crate::child::Refused;
 /// Device nodes that scripts may open.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
+/// What of `/proc` changes the kernel, and not a process.
+const KERNEL: [&str; 5] = ["sys", "sysrq-trigger", "irq", "bus", "fs"];
+
 /// Links that `/dev` always has.
 const LINKS: [(&str, &str); 4] = [
     ("fd", "/proc/self/fd"),
@@ -21,11 +24,10 @@ const LINKS: [(&str, &str); 4] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
-/// Makes `root` the root of this mount namespace.
-pub(crate) fn enter(root: &Path) -> Result<(), Refused> {
+/// Makes `root` a mount of this mount namespace, and goes there: who enters it later may have no
+/// right to the directories that lead to it.
+pub(crate) fn bind(root: &Path) -> Result<(), Refused> {
     let none = None::<&str>;
-    let step = |name: &str, result: nix::Result<()>| result.map_err(|e| Refused::new(name, e));
-    let io = |name: &str, result: io::Result<()>| result.map_err(|e| Refused::io(name, &e));
     step(
         "detach from the mounts outside",
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none),
@@ -40,6 +42,14 @@ pub(crate) fn enter(root: &Path) -> Result<(), Refused> {
             none,
         ),
     )?;
+    step("go to the tree", nix::unistd::chdir(root))
+}
+
+/// Makes the tree, which is the working directory, the root of this mount namespace.
+pub(crate) fn enter() -> Result<(), Refused> {
+    let none = None::<&str>;
+    let io = |name: &str, result: io::Result<()>| result.map_err(|e| Refused::io(name, &e));
+    let root = Path::new(".");
     for name in ["proc", "dev", "run", "tmp", "sys"] {
         io(
             "make the directories to mount on",
@@ -58,6 +68,9 @@ pub(crate) fn enter(root: &Path) -> Result<(), Refused> {
             none,
         ),
     )?;
+    for name in KERNEL {
+        protect(&proc.join(name))?;
+    }
     for (name, options) in [
         ("dev", "mode=0755,size=1m"),
         ("run", "mode=0755"),
@@ -78,10 +91,31 @@ pub(crate) fn enter(root: &Path) -> Result<(), Refused> {
     }
     devices(root)?;
     io("make `/run/lock`", directory(&root.join("run/lock")))?;
-    step("go to the tree", nix::unistd::chdir(root))?;
     step("make the tree the root", nix::unistd::pivot_root(".", "."))?;
     step("let go of the old root", umount2(".", MntFlags::MNT_DETACH))?;
     step("go to the new root", nix::unistd::chdir("/"))
+}
+
+/// Makes a part of `/proc` read-only. The kernel has its own say there; this is a second one.
+fn protect(path: &Path) -> Result<(), Refused> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let none = None::<&str>;
+    step(
+        "bind a part of `/proc`",
+        mount(Some(path), path, none, MsFlags::MS_BIND, none),
+    )?;
+    let kept = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    step(
+        "make a part of `/proc` read-only",
+        mount(none, path, none, kept | read_only, none),
+    )
+}
+
+fn step(name: &str, result: nix::Result<()>) -> Result<(), Refused> {
+    result.map_err(|e| Refused::new(name, e))
 }
 
 fn devices(root: &Path) -> Result<(), Refused> {

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::ownership::Ownership;
-use crate::refusal;
 use crate::wire::{Event, Order, receive, send};
+use crate::{refusal, worker};
 
 /// Bytes of output that are kept: the end of it, where the failure is told.
 const OUTPUT_MAX: usize = 64 << 10;
@@ -32,6 +32,14 @@ pub enum Error {
     Start {
         /// The executable.
         helper: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The tree could not be given to the user as whom scripts run.
+    #[error("failed to hand the tree at `{root}` to the user who runs the scripts")]
+    HandOver {
+        /// The tree.
+        root: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },
@@ -123,7 +131,8 @@ impl Outcome {
 /// A tree, and how programs run in it.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
-    /// The directory that becomes `/`; it belongs to the user who calls.
+    /// The directory that becomes `/`; it belongs to the user who calls, and if that is root, then
+    /// to an unprivileged user from the first program on.
     pub root: PathBuf,
     /// An executable that calls [`child_main`](crate::child_main) when its first argument is
     /// [`HELPER_ARGUMENT`]; the builder names itself.
@@ -172,6 +181,9 @@ impl Sandbox {
 
     /// Enters the tree, for several programs.
     ///
+    /// When root builds, the tree is handed to the user as whom the programs run: what the builder
+    /// writes into it afterwards needs [`hand_over`](crate::hand_over) before they can change it.
+    ///
     /// # Errors
     /// When the helper cannot be started or the kernel refuses the namespaces.
     pub fn enter(&self, owners: &Ownership) -> Result<Session, Error> {
@@ -179,6 +191,13 @@ impl Sandbox {
             helper: self.helper.clone(),
             source,
         };
+        let root = std::path::absolute(&self.root).map_err(start)?;
+        let hand = |source| Error::HandOver {
+            root: root.clone(),
+            source,
+        };
+        let worker = worker::find().map_err(hand)?;
+        worker::hand_over(&root).map_err(hand)?;
         let (control, theirs) = UnixStream::pair().map_err(start)?;
         let (output, writer) = io::pipe().map_err(start)?;
         let errors = writer.try_clone().map_err(start)?;
@@ -190,7 +209,6 @@ impl Sandbox {
             .stderr(errors)
             .spawn()
             .map_err(start)?;
-        let root = std::path::absolute(&self.root).map_err(start)?;
         let mut session = Session {
             child,
             control,
@@ -205,7 +223,12 @@ impl Sandbox {
             .map(|(inode, owner)| (inode, owner.clone()))
             .collect();
         let root = session.root.as_os_str().as_bytes().to_vec();
-        send(&session.control, &Order::Enter { root, owners }).map_err(lost)?;
+        let order = Order::Enter {
+            root,
+            worker,
+            owners,
+        };
+        send(&session.control, &order).map_err(lost)?;
         match session.wait("the sandbox", &mut Tail::default())? {
             Event::Entered => Ok(session),
             Event::Refused { step, errno } => Err(Error::Refused {

@@ -18,6 +18,8 @@ pub(crate) enum Order {
     /// Comes first: where the tree is and who owns what in it.
     Enter {
         root: Vec<u8>,
+        /// The user as whom scripts run, when that is not the caller.
+        worker: Option<u32>,
         owners: Vec<(Inode, Owner)>,
     },
     /// Runs one program to its end.

@@ -170,6 +170,27 @@ fn a_program_is_root_alone_without_network_or_time() {
 }
 
 #[test]
+fn nothing_of_the_kernel_can_be_written() {
+    let Some(mut tree) = Tree::new() else { return };
+    let pattern = fs::read("/proc/sys/kernel/core_pattern").unwrap();
+    let said = tree.says(
+        "for path in sys/kernel/core_pattern sys/vm/drop_caches sysrq-trigger irq/default_smp_affinity; do
+             if (: >> /proc/$path) 2> /dev/null; then echo open $path; fi
+         done",
+    );
+    assert_eq!(said, "");
+    assert_eq!(fs::read("/proc/sys/kernel/core_pattern").unwrap(), pattern);
+    // Not even a user who may do anything here has a way back.
+    let user = tree.says("sed 's/ *\\([0-9]*\\) *\\([0-9]*\\) .*/\\1 \\2/' /proc/self/uid_map");
+    assert!(user.starts_with("0 ") && user != "0 0", "{user}");
+    if tree.install("mount") && tree.install("umount") {
+        let remount = "mount -o remount,bind,rw /proc/sys || umount -l /proc/sys || echo refused";
+        let said = tree.says(&format!("exec 2> /dev/null; {remount}"));
+        assert_eq!(said, "refused");
+    }
+}
+
+#[test]
 fn every_way_to_end_is_told() {
     let Some(mut tree) = Tree::new() else { return };
     let failed = tree.sh("echo reason >&2; exit 7");

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::package::Package;
 use super::place::inside;
@@ -52,8 +52,9 @@ pub(crate) fn write(root: &Path, packages: &[Listed<'_>]) -> io::Result<()> {
     triggers(&directory.join("triggers"), packages)
 }
 
-/// Writes all control files of one package where dpkg keeps them while its preinst runs.
-pub(crate) fn write_incoming(root: &Path, package: &Package) -> io::Result<()> {
+/// Writes all control files of one package where dpkg keeps them while its preinst runs; returns
+/// the directory.
+pub(crate) fn write_incoming(root: &Path, package: &Package) -> io::Result<PathBuf> {
     let directory = inside(root, DIRECTORY)?.join("tmp.ci");
     fs::create_dir(&directory)?;
     put(
@@ -64,7 +65,7 @@ pub(crate) fn write_incoming(root: &Path, package: &Package) -> io::Result<()> {
     for (name, file) in &package.control.files {
         put(&directory.join(name), &file.bytes, file.mode & 0o755)?;
     }
-    Ok(())
+    Ok(directory)
 }
 
 /// Removes them again.
