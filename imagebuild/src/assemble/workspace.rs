@@ -25,8 +25,11 @@ impl Workspace {
                 .prefix("build-")
                 .tempdir_in(below)?;
             let path = directory.keep();
-            let lock = File::open(&path)?;
             // Another builder may sweep between the making and the locking.
+            let lock = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
             if lock.try_lock().is_ok() && path.exists() {
                 return Ok(Self { path, _lock: lock });
             }
@@ -53,7 +56,13 @@ fn sweep(below: &Path) -> io::Result<()> {
         let ours = path
             .file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with("build-"));
-        if ours && File::open(&path).is_ok_and(|lock| lock.try_lock().is_ok()) {
+        if !ours {
+            continue;
+        }
+        // The lock is held until the directory is gone: between the two, its builder could lock it.
+        if let Ok(lock) = File::open(&path)
+            && lock.try_lock().is_ok()
+        {
             remove(&path)?;
         }
     }
