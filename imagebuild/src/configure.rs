@@ -275,8 +275,8 @@ fn check_finished(root: &Path) -> Result<(), Error> {
 #[derive(Debug)]
 struct Masks<'a> {
     root: &'a Path,
-    /// Files that are ours.
-    paths: Vec<PathBuf>,
+    /// Files that are ours, by their path in the tree.
+    paths: Vec<String>,
 }
 
 impl<'a> Masks<'a> {
@@ -296,31 +296,34 @@ impl<'a> Masks<'a> {
     }
 
     fn put(&mut self, path: String, text: &str, mode: u32) -> Result<(), Error> {
-        let write = || -> io::Result<Option<PathBuf>> {
+        let write = || -> io::Result<bool> {
             let at = unpack::inside(self.root, &path)?;
             if fs::symlink_metadata(&at).is_ok() {
-                return Ok(None);
+                return Ok(false);
             }
             fs::create_dir_all(at.parent().unwrap_or(self.root))?;
             let mut file = fs::File::create_new(&at)?;
             file.write_all(text.as_bytes())?;
             file.set_permissions(fs::Permissions::from_mode(mode))?;
-            Ok(Some(at))
+            Ok(true)
         };
         match write() {
-            Ok(at) => {
-                self.paths.extend(at);
+            Ok(true) => {
+                self.paths.push(path);
                 Ok(())
             }
+            Ok(false) => Ok(()),
             Err(source) => Err(Error::Prepare { path, source }),
         }
     }
 
     fn take_off(self) -> Result<(), Error> {
-        for at in self.paths {
-            match fs::remove_file(&at) {
+        for path in self.paths {
+            // A script may have put a link where a directory was.
+            let (directory, name) = path.rsplit_once('/').unwrap_or(("", &path));
+            let place = unpack::inside(self.root, directory);
+            match place.and_then(|place| fs::remove_file(place.join(name))) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    let path = at.display().to_string();
                     return Err(Error::Prepare { path, source });
                 }
                 _ => {}

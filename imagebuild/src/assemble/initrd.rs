@@ -75,8 +75,8 @@ pub(super) fn tree(image: &BootImage, kernel: &InstalledKernel) -> Result<Tree, 
         ),
     ];
     entries.extend(DIRECTORIES.map(|path| (path.to_owned(), Entry::directory())));
-    for (_, path, _) in kernel.initrd_modules.iter() {
-        entries.push((place(path), file(&kernel.directory.join(path))?));
+    for (path, stands) in &kernel.initrd_files {
+        entries.push((place(path), file(stands)?));
     }
     for (path, taken) in &kernel.initrd_firmware {
         let entry = match taken {

@@ -57,8 +57,8 @@ pub(super) struct InstalledKernel {
     pub(super) image: PathBuf,
     /// The modules of the initrd.
     pub(super) initrd_modules: Modules,
-    /// Where the modules stand, with the paths that [`Modules`] has.
-    pub(super) directory: PathBuf,
+    /// Where each of them stands, by the path that [`Modules`] has.
+    pub(super) initrd_files: Vec<(String, PathBuf)>,
     /// Firmware that the modules of the initrd name: their devices need it before there is a root.
     pub(super) initrd_firmware: Extracted,
 }
@@ -144,18 +144,30 @@ impl TakenKernel {
         keep(&mut initrd_firmware, &self.initrd_modules);
         for (path, taken) in &mut initrd_firmware {
             if let Taken::File(file) = taken {
-                *file = root.path().join(FIRMWARE[0]).join(path);
+                *file = find(root, format!("{}{path}", FIRMWARE[0]))?;
             }
         }
+        // A script may have left links in the tree, which lead elsewhere from here.
+        let initrd_files = self.initrd_modules.iter().map(|(_, path, _)| {
+            let place = find(root, format!("{directory}/{path}"))?;
+            Ok((path.to_owned(), place))
+        });
+        let initrd_files = initrd_files.collect::<Result<_, Error>>()?;
         Ok(InstalledKernel {
             release,
             command_line: self.command_line,
             image: self.image,
             initrd_modules: self.initrd_modules,
-            directory: root.path().join(&directory),
+            initrd_files,
             initrd_firmware,
         })
     }
+}
+
+/// Finds a file of the tree that was placed there.
+fn find(root: &Root<'_>, path: String) -> Result<PathBuf, Error> {
+    root.find(&path)
+        .map_err(|source| Error::Place { path, source })
 }
 
 /// Strips a prefix, in either spelling.

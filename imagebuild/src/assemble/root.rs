@@ -5,10 +5,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use image_sandbox::{Owner, Ownership};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 /// Links followed on one path at most, as Linux has it.
 const LINKS: usize = 40;
@@ -91,12 +93,32 @@ impl<'a> Root<'a> {
         Ok(place)
     }
 
+    /// Finds where a file really stands, with every link followed, also one at the end.
+    pub(super) fn find(&self, path: &str) -> io::Result<PathBuf> {
+        let file = self.open(path)?;
+        fs::read_link(magic(&file))
+    }
+
+    /// Opens a regular file, neither to read nor to write it. The kernel follows the links, and
+    /// takes the root for `/`.
+    fn open(&self, path: &str) -> io::Result<File> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        let file = File::from(openat2(File::open(&self.path)?, path, how)?);
+        if file.metadata()?.is_file() {
+            return Ok(file);
+        }
+        let said = "not a regular file";
+        Err(io::Error::new(io::ErrorKind::InvalidInput, said))
+    }
+
     /// Reads a text file.
     pub(super) fn read(&self, path: &str) -> io::Result<String> {
         /// Far above any file that is edited here.
         const LIMIT: u64 = 16 << 20;
         let mut text = String::new();
-        let file = File::open(self.locate(path)?)?;
+        let file = File::open(magic(&self.open(path)?))?;
         file.take(LIMIT).read_to_string(&mut text)?;
         Ok(text)
     }
@@ -124,8 +146,9 @@ impl<'a> Root<'a> {
     pub(super) fn rewrite(&mut self, path: &str, text: &str) -> io::Result<()> {
         // The inode stays, and with it what is recorded about it.
         let mut options = fs::OpenOptions::new();
-        let place = self.locate(path)?;
-        let mode = place.metadata()?.permissions();
+        let opened = self.open(path)?;
+        let place = magic(&opened);
+        let mode = opened.metadata()?.permissions();
         let writable = fs::Permissions::from_mode(mode.mode() | 0o200);
         fs::set_permissions(&place, writable)?;
         let mut file = options.write(true).truncate(true).open(&place)?;
@@ -159,6 +182,11 @@ impl<'a> Root<'a> {
         }
         Ok(place)
     }
+}
+
+/// A path to an open file, which leads to it whatever its name leads to.
+fn magic(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 fn forget(owners: &mut Ownership, place: &Path) -> io::Result<()> {
@@ -201,6 +229,22 @@ mod tests {
         assert_eq!(fs::read(path.join("run/a/b")).unwrap(), b"text");
         root.rewrite("run/a/b", "other").unwrap();
         assert_eq!(root.read("run/a/b").unwrap(), "other");
+        let outside = directory.path().join("outside");
+        fs::write(&outside, "outside").unwrap();
+        symlink(&outside, path.join("absolute")).unwrap();
+        symlink("../outside", path.join("relative")).unwrap();
+        symlink("/run/a/b", path.join("inside")).unwrap();
+        symlink("/", path.join("top")).unwrap();
+        for given in ["absolute", "relative", "top/../relative", "run"] {
+            assert!(root.read(given).is_err(), "{given}");
+            assert!(root.rewrite(given, "x").is_err(), "{given}");
+            assert!(root.find(given).is_err(), "{given}");
+        }
+        assert_eq!(fs::read(&outside).unwrap(), b"outside");
+        root.rewrite("inside", "again").unwrap();
+        assert_eq!(root.read("/inside").unwrap(), "again");
+        let found = path.canonicalize().unwrap().join("run/a/b");
+        assert_eq!(root.find("top/inside").unwrap(), found);
         root.link("run/a/b", "c", (0, 0)).unwrap();
         assert!(root.owners().is_empty() || root.path().join("run/a/b").is_symlink());
         root.remove("run/a/b").unwrap();

@@ -25,7 +25,8 @@ pub(crate) struct Listed<'a> {
 pub(crate) fn write(root: &Path, packages: &[Listed<'_>]) -> io::Result<()> {
     let directory = inside(root, DIRECTORY)?;
     for name in ["alternatives", "info", "parts", "triggers", "updates"] {
-        fs::create_dir_all(directory.join(name))?;
+        // A script may have put a link there.
+        fs::create_dir_all(inside(root, &format!("{DIRECTORY}/{name}"))?)?;
     }
     put(&directory.join("info/format"), b"1\n", 0o644)?;
     for name in ["available", "diversions", "statoverride", "triggers/Lock"] {

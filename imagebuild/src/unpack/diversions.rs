@@ -27,7 +27,7 @@ pub(crate) struct Diversions(pub(crate) Vec<Diversion>);
 impl Diversions {
     /// Reads the diversions of a tree.
     pub(crate) fn read(root: &Path) -> io::Result<Self> {
-        let text = fs::read_to_string(inside(root, DIRECTORY)?.join("diversions"))?;
+        let text = fs::read_to_string(inside(root, &format!("{DIRECTORY}/diversions"))?)?;
         Ok(Self::parse(&text))
     }
 
