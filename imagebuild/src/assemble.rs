@@ -186,7 +186,11 @@ impl Error {
                 }
                 | Self::NoDepmod
                 | Self::NoLoader { .. }
-                | Self::Users(users::Error::Taken { .. } | users::Error::Unknown { .. })
+                | Self::Users(
+                    users::Error::Absent { .. }
+                        | users::Error::Taken { .. }
+                        | users::Error::Unknown { .. }
+                )
                 | Self::Units(
                     units::Error::Unknown { .. }
                         | units::Error::Static { .. }

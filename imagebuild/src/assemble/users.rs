@@ -28,6 +28,16 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The image has no users at all.
+    #[error(
+        "user `{name}` cannot be added: the image has no `/{path}`; install the package `base-passwd`"
+    )]
+    Absent {
+        /// The user.
+        name: String,
+        /// The file that is not there.
+        path: &'static str,
+    },
     /// The name or number is that of another user or group.
     #[error("user `{name}` cannot be added: its name or number {uid} is taken in `/{path}`")]
     Taken {
@@ -92,7 +102,13 @@ pub(super) fn add(root: &mut Root<'_>, user: &User, source_date: i64) -> Result<
         groups,
     } = user;
     for path in [PASSWD, GROUP] {
-        let text = read(root, path)?;
+        let text = root.read(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::Absent {
+                name: name.clone(),
+                path,
+            },
+            _ => Error::File { path, source },
+        })?;
         let same = |line: &str| {
             let mut fields = line.split(':');
             let number = fields.clone().nth(2).and_then(|number| number.parse().ok());
@@ -105,6 +121,9 @@ pub(super) fn add(root: &mut Root<'_>, user: &User, source_date: i64) -> Result<
                 path,
             });
         }
+    }
+    for path in [SHADOW, GSHADOW] {
+        make_shadow(root, path)?;
     }
     let day = source_date.div_euclid(DAY);
     append(
@@ -124,6 +143,26 @@ pub(super) fn add(root: &mut Root<'_>, user: &User, source_date: i64) -> Result<
         path: home.clone(),
         source,
     })
+}
+
+/// Makes a file of passwords where an image without the package `passwd` has none, as that package
+/// would: for root, and the group `shadow` where there is one.
+fn make_shadow(root: &mut Root<'_>, path: &'static str) -> Result<(), Error> {
+    let failed = |source| Error::File { path, source };
+    if root
+        .locate(path)
+        .map_err(failed)?
+        .symlink_metadata()
+        .is_ok()
+    {
+        return Ok(());
+    }
+    let group = match group_number(root, "shadow") {
+        Err(Error::Unknown { .. }) => 0,
+        found => found?,
+    };
+    let written = root.write(path, &mut io::empty(), 0o640, (0, group));
+    written.map_err(failed)
 }
 
 fn make_home(root: &mut Root<'_>, home: &str, uid: u32) -> io::Result<()> {
@@ -183,6 +222,8 @@ fn rewrite(root: &mut Root<'_>, path: &'static str, text: &str) -> Result<(), Er
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use image_sandbox::Ownership;
 
     use super::*;
@@ -226,5 +267,37 @@ mod tests {
             user_number(&root, "ghost"),
             Err(Error::Unknown { .. })
         ));
+    }
+
+    #[test]
+    fn files_of_passwords_are_made_and_an_image_without_users_is_told_the_remedy() {
+        let directory = tempfile::tempdir().unwrap();
+        let etc = directory.path().join("etc");
+        std::fs::create_dir(&etc).unwrap();
+        let mut owners = Ownership::new();
+        let mut root = Root::new(directory.path(), &mut owners);
+        let user = User {
+            name: "deploy".to_owned(),
+            uid: 1000,
+            home: "/nonexistent".to_owned(),
+            shell: "/bin/sh".to_owned(),
+            groups: Vec::new(),
+        };
+        let error = add(&mut root, &user, 0).unwrap_err();
+        assert!(error.to_string().contains("base-passwd"), "{error}");
+        std::fs::write(etc.join("passwd"), "root:*:0:0:root:/root:/bin/sh\n").unwrap();
+        std::fs::write(etc.join("group"), "root:*:0:\nshadow:*:42:\n").unwrap();
+        add(&mut root, &user, 0).unwrap();
+        for (name, expected) in [
+            ("shadow", "deploy:!:0:0:99999:7:::\n"),
+            ("gshadow", "deploy:!::\n"),
+        ] {
+            let place = etc.join(name);
+            assert_eq!(std::fs::read_to_string(&place).unwrap(), expected);
+            let found = std::fs::metadata(&place).unwrap();
+            assert_eq!(found.mode() & 0o777, 0o640);
+            let owner = root.owners().of(found.dev(), found.ino());
+            assert_eq!(owner, Some(&Owner::of(0, 42)), "{name}");
+        }
     }
 }
