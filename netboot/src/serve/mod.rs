@@ -118,7 +118,8 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     let mut signals = Signals::listen()?;
     let mut parts = JoinSet::new();
     let sockets = Sockets::bind(&site, &wires).await?;
-    let store = Sqlite::open(&options.data).await?;
+    let mut store = Sqlite::open(&options.data).await?;
+    forget_others(&mut store, &site).await;
     let (appliance, registry, mut writer) =
         Appliance::start(site, images, &options.data, store, wires).await?;
     sockets.serve(&appliance, catalogue, registry, &mut parts);
@@ -153,6 +154,16 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     }
     drop(lock);
     ended
+}
+
+/// Forgets the boots of hosts that left the site; where that fails, they go another time.
+async fn forget_others(store: &mut Sqlite, site: &Site) {
+    let hosts = site.hosts().map(|host| &*host.name).collect();
+    match store.keep_boots_of(&hosts).await {
+        Ok(0) => {}
+        Ok(boots) => tracing::info!(boots, "forgot boots of hosts that left the site"),
+        Err(error) => tracing::warn!(error = %chain(&error), "old boots stay in the store"),
+    }
 }
 
 /// Keeps a second appliance out of a data directory.

@@ -3,7 +3,7 @@
 //! It refuses a schema that is newer than this program, and never gives up durability: WAL with
 //! `synchronous = FULL`, so that what was promised to a client outlives a power cut.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,6 +55,19 @@ impl Sqlite {
             options,
             connection: Some(connection),
         })
+    }
+
+    /// Forgets the boots of all hosts but these, and events that belong to no boot; returns how
+    /// many boots there were.
+    ///
+    /// # Errors
+    /// When the database fails: then all of them stay.
+    pub async fn keep_boots_of(&mut self, hosts: &BTreeSet<&str>) -> Result<u64, StoreError> {
+        let forgotten = forget(self.connection().await?, hosts).await;
+        if forgotten.is_err() {
+            self.abandon().await;
+        }
+        forgotten.map_err(|source| StoreError::Commit { rows: 0, source })
     }
 
     /// Returns the connection; after a failed commit, a new one.
@@ -181,6 +194,29 @@ async fn write(connection: &mut SqliteConnection, changes: &[Change]) -> Result<
         write_events(&mut transaction, rows).await?;
     }
     transaction.commit().await
+}
+
+async fn forget(
+    connection: &mut SqliteConnection,
+    hosts: &BTreeSet<&str>,
+) -> Result<u64, sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let stored: Vec<String> = sqlx::query_scalar("SELECT DISTINCT host FROM boots")
+        .fetch_all(&mut *transaction)
+        .await?;
+    let mut boots = 0;
+    for host in stored.iter().filter(|host| !hosts.contains(host.as_str())) {
+        boots += sqlx::query("DELETE FROM boots WHERE host = $1")
+            .bind(host.as_str())
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected();
+    }
+    sqlx::query("DELETE FROM boot_events WHERE boot NOT IN (SELECT id FROM boots)")
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(boots)
 }
 
 /// Cuts rows into pieces of the sizes in [`ROWS`].

@@ -122,6 +122,40 @@ async fn a_clock_that_goes_back_costs_no_boot() {
 }
 
 #[tokio::test]
+async fn boots_of_hosts_that_left_the_site_go() {
+    let data = tempfile::tempdir().unwrap();
+    let mut store = Sqlite::open(data.path()).await.unwrap();
+    let of = |host: &str, id: &str| BootRow {
+        host: host.to_owned(),
+        ..boot(id, 10)
+    };
+    let changes = [
+        Change::Boot(of("stays", "a")),
+        Change::Event(event("a", 0)),
+        Change::Boot(of("left", "b")),
+        Change::Boot(of("left", "c")),
+        Change::Event(event("c", 0)),
+        Change::Event(event("never", 0)),
+    ];
+    store.commit(&changes).await.unwrap();
+    let hosts = ["new", "stays"].into();
+    assert_eq!(store.keep_boots_of(&hosts).await.unwrap(), 2);
+    assert_eq!(store.keep_boots_of(&hosts).await.unwrap(), 0);
+    // Their events are gone too: a boot with the same id has none.
+    let again = [
+        Change::Boot(of("left", "c")),
+        Change::Boot(of("x", "never")),
+    ];
+    store.commit(&again).await.unwrap();
+    let boots = store.load().await.unwrap().boots;
+    let events: Vec<(&str, usize)> = boots
+        .iter()
+        .map(|boot| (boot.boot.id.as_str(), boot.events.len()))
+        .collect();
+    assert_eq!(events, [("c", 0), ("a", 1), ("never", 0)]);
+}
+
+#[tokio::test]
 async fn many_rows_in_one_transaction_all_arrive() {
     let data = tempfile::tempdir().unwrap();
     let mut store = Sqlite::open(data.path()).await.unwrap();
