@@ -1,7 +1,7 @@
 //! The running boot of each host, and its timeline on the way to the store.
 //!
 //! It refuses to judge a boot, and to grow: what repeats itself is one event, and a boot has a
-//! bounded number of them.
+//! bounded number of them, of bounded size.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -16,7 +16,9 @@ use netboot_core::{Mac, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::token::new_boot_id;
-use crate::store::{BootRow, Change, EVENTS_PER_BOOT, EventRow, StoreError, StoredBoot};
+use crate::store::{
+    BYTES_PER_BOOT, BootRow, Change, EVENTS_PER_BOOT, EventRow, StoreError, StoredBoot,
+};
 
 /// A boot that was heard of this recently when the appliance starts was cut by its restart.
 const RECENT: Duration = Duration::from_mins(10);
@@ -323,6 +325,8 @@ struct Running {
     progress: Progress,
     /// Number of the next event.
     next: u32,
+    /// Bytes of its numbered events, as they are stored.
+    bytes: usize,
     /// Events that later ones may be joined with.
     open: Vec<Open>,
 }
@@ -346,6 +350,7 @@ impl Running {
             detail: BootDetail::default(),
             progress: Progress::new(first),
             next: 0,
+            bytes: 0,
             open: Vec::new(),
         })
     }
@@ -358,11 +363,13 @@ impl Running {
             detail,
             progress: Progress::of(&events)?,
             next: 0,
+            bytes: 0,
             open: Vec::new(),
         };
         for (row, event) in stored.events.iter().zip(events) {
             running.keep(row.seq, event.at, event.what);
             running.next = running.next.max(row.seq.saturating_add(1));
+            running.bytes = running.bytes.saturating_add(row.event.len());
         }
         Some(running)
     }
@@ -392,21 +399,31 @@ impl Running {
             .and_then(|index| Some((index, join(&self.open[index], &event, self.since(&event))?)));
         let (seq, what) = match joined {
             Some((_, Joined::Nothing)) => return None,
-            Some((index, Joined::Instead(what))) => (self.open[index].seq, what),
-            None => {
-                // The newest event always has a place: the last one.
-                let seq = self.next.min(EVENTS_PER_BOOT - 1);
-                self.next = seq + 1;
-                (seq, event.what)
-            }
+            Some((index, Joined::Instead(what))) => (Some(self.open[index].seq), what),
+            None => (None, event.what),
         };
-        self.keep(seq, event.at, what.clone());
+        let text = serde_json::to_string(&what).ok()?;
+        let seq = seq.unwrap_or_else(|| self.number(text.len()));
+        self.keep(seq, event.at, what);
         Some(EventRow {
             boot: self.id.to_string(),
             seq,
             at_ms: event.at.0,
-            event: serde_json::to_string(&what).ok()?,
+            event: text,
         })
+    }
+
+    /// Numbers an event of so many bytes. The newest one always has a place: the last one.
+    fn number(&mut self, bytes: usize) -> u32 {
+        let seq = if self.bytes > BYTES_PER_BOOT {
+            self.next.saturating_sub(1)
+        } else {
+            self.bytes = self.bytes.saturating_add(bytes);
+            self.next
+        };
+        let seq = seq.min(EVENTS_PER_BOOT - 1);
+        self.next = seq + 1;
+        seq
     }
 
     /// Returns when the file of an event was first asked for.

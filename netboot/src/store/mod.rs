@@ -26,6 +26,11 @@ pub const BOOTS_PER_HOST: u32 = 20;
 /// for an hour adds ten a minute.
 pub const EVENTS_PER_BOOT: u32 = 1_000;
 
+/// Bytes of events after which a boot gets no more of them, however few they are.
+///
+/// A boot of a thousand plain events stays below half of it.
+pub const BYTES_PER_BOOT: usize = 512 * 1024;
+
 /// One lease, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRow {

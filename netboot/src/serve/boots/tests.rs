@@ -7,7 +7,7 @@ use netboot_core::dhcp::Firmware;
 use netboot_core::site::Mode;
 
 use super::{BootDetail, Boots, Recorded, Target, read_boot};
-use crate::store::{BootRow, Change, EVENTS_PER_BOOT, EventRow, StoredBoot};
+use crate::store::{BYTES_PER_BOOT, BootRow, Change, EVENTS_PER_BOOT, EventRow, StoredBoot};
 
 fn host() -> Arc<str> {
     "bios1".into()
@@ -219,6 +219,31 @@ fn a_gap_in_a_stored_timeline_costs_no_event() {
     assert_eq!(play.timeline(), expected);
     let numbers: Vec<u32> = play.events.iter().map(|event| event.seq).collect();
     assert_eq!(numbers, [0, 2, 3, 4]);
+}
+
+#[test]
+fn a_timeline_has_a_size_and_keeps_the_newest_event() {
+    let mut play = Play::new();
+    play.event(dhcp(Firmware::Ipxe)).unwrap();
+    let report = |play: &mut Play, number: u32| {
+        let reason = format!("{number}{}", "\u{1b}".repeat(2_000));
+        play.event(What::Refused { reason }).unwrap();
+        let bytes: usize = play.events.iter().map(|row| row.event.len()).sum();
+        (bytes, play.events.len())
+    };
+    let mut last = (0, 0);
+    for number in 0..200 {
+        last = report(&mut play, number);
+        if number == 20 {
+            play.boots = Boots::restore(vec![play.stored()]).unwrap();
+        }
+    }
+    let (bytes, count) = last;
+    assert!(bytes <= BYTES_PER_BOOT + 16_384, "{bytes} bytes");
+    assert!(count > 40, "{count} events");
+    assert!(
+        matches!(play.timeline().last(), Some(What::Refused { reason }) if reason.starts_with("199"))
+    );
 }
 
 #[test]
