@@ -7,10 +7,8 @@ use std::path::PathBuf;
 
 use image_manifest::layout::{self, Found, Layout};
 use image_manifest::{Artifact, Kernel, Manifest, Role};
+use netboot_core::dhcp::loaders;
 use netboot_core::site::{ImageRef, Site};
-
-/// Loaders that hosts of every kind that is served are told to load.
-pub const LOADERS: [&str; 2] = ["undionly.kpxe", "ipxe.efi"];
 
 /// An image with all that a host needs to boot it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +107,7 @@ pub fn check(site: &Site, store: &Layout) -> Result<Vec<Missing>, layout::Error>
         }
     }
     let images = store.images()?;
-    for loader in LOADERS {
+    for loader in loaders() {
         let has = |found: &Found| {
             let mut artifacts = found.manifest.artifacts.iter();
             artifacts.any(|artifact| artifact.role == Role::Loader && artifact.name == loader)

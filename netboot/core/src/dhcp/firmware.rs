@@ -2,6 +2,8 @@
 //!
 //! It refuses to know hosts and addresses.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Request;
@@ -304,3 +306,11 @@ static HTTP: &[Row] = &[
         profile: http("uefi http arm64", ARM64),
     },
 ];
+
+/// Returns the names of all loaders that some firmware is told to load, each once.
+#[must_use]
+pub fn loaders() -> BTreeSet<&'static str> {
+    let rows = PXE.iter().chain(HTTP);
+    rows.flat_map(|row| row.profile.loaders.iter().copied())
+        .collect()
+}

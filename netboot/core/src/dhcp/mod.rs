@@ -14,7 +14,7 @@ mod wire;
 
 pub use decide::{answer, decide};
 pub use decision::{Change, Decision, Note, Silence};
-pub use firmware::{FETCHES_PER_LOADER, Firmware, Form, OFFERS_PER_FORM, Profile};
+pub use firmware::{FETCHES_PER_LOADER, Firmware, Form, OFFERS_PER_FORM, Profile, loaders};
 pub use leases::{Client, Lease, LeaseState, Leases, MalformedLease};
 pub use option::option_name;
 pub use reply::{About, Destination, Reply, ReplyKind, Value};
