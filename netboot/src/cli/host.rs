@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::thread::sleep;
 
 use clap::Args;
+use netboot_core::boot::printable;
 use serde_json::json;
 
 use super::table::{self, Table};
@@ -113,7 +114,8 @@ fn text(host: &HostView, boots: &[BootView]) -> String {
 
 fn verdict(boot: &BootView) -> String {
     let verdict = &boot.verdict;
-    format!("verdict  {}: {}\n", verdict.state.label(), verdict.text)
+    let text = printable(&verdict.text);
+    format!("verdict  {}: {text}\n", verdict.state.label())
 }
 
 /// Returns what happened since the last look; an event that changed in place is shown again.

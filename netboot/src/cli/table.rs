@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use netboot_core::boot::printable;
+
 /// Rows of cells below a head.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -17,13 +19,13 @@ impl Table {
         Self { rows: vec![head] }
     }
 
-    /// Adds a row; an empty cell is shown as `-`.
+    /// Adds a row; an empty cell is shown as `-`, and no cell can leave its line.
     pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
         let shown = |cell: String| {
             if cell.is_empty() {
                 "-".to_owned()
             } else {
-                cell
+                printable(&cell)
             }
         };
         self.rows.push(cells.into_iter().map(shown).collect());
@@ -78,8 +80,8 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let mut table = Table::new(["host", "verdict"]);
         table.row(["bios1".to_owned(), "healthy".to_owned()]);
-        table.row([String::new(), "é".to_owned()]);
-        let expected = "HOST   VERDICT\nbios1  healthy\n-      é\n";
+        table.row([String::new(), "é\u{1b}[2J\nx".to_owned()]);
+        let expected = "HOST   VERDICT\nbios1  healthy\n-      é\u{fffd}[2J\u{fffd}x\n";
         assert_eq!(table.to_string(), expected);
     }
 

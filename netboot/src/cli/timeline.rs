@@ -3,7 +3,7 @@
 //! It refuses to judge: the verdict is the core's.
 
 use image_manifest::Stage;
-use netboot_core::boot::{Answer, Asked, Event, Protocol, Step, Transfer, What};
+use netboot_core::boot::{Answer, Asked, Event, Protocol, Step, Transfer, What, printable};
 
 use super::table::{bytes, millis};
 
@@ -11,7 +11,8 @@ use super::table::{bytes, millis};
 pub(super) fn line(started_ms: u64, event: &Event) -> String {
     let at = millis(event.at.0.saturating_sub(started_ms));
     let step = Step::of(&event.what).map_or("", Step::label);
-    format!("{at:>12}  {step:<11}  {}\n", describe(&event.what))
+    let text = printable(&describe(&event.what));
+    format!("{at:>12}  {step:<11}  {text}\n")
 }
 
 fn describe(what: &What) -> String {

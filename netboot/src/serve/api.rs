@@ -89,6 +89,7 @@ impl Appliance {
     ) -> (Option<Arc<str>>, Vec<Change>) {
         self.metrics.event(label(&what));
         self.note_try(host, &what);
+        let what = what.tamed();
         let event = Event { at: now(), what };
         match self.boots.record(host, event, mode, detail) {
             Some(recorded) => {
@@ -279,29 +280,35 @@ impl Appliance {
         peer: Ipv4Addr,
     ) -> Result<(), Denied> {
         let (host, _) = self.admit(boot, token, peer)?;
-        match &report.stage {
-            Stage::Failed { reason } => {
-                tracing::warn!(host = &*host, reason = reason.as_str(), "boot failed");
-            }
-            Stage::Unhealthy(unwell) => {
-                tracing::warn!(
-                    host = &*host,
-                    state = unwell.state.as_str(),
-                    "host is unhealthy"
-                );
-            }
-            Stage::Healthy { tree } => {
-                tracing::info!(host = &*host, digest = %tree, "host is healthy");
-            }
-            Stage::Heartbeat { .. } => {}
-            stage => tracing::info!(host = &*host, step = step(stage), "boot went on"),
-        }
-        let what = What::Report(report);
+        let what = What::Report(report).tamed();
+        Self::log_report(&host, &what);
         self.metrics.event(label(&what));
         self.note_try(&host, &what);
         let recorded = self.boots.report(boot, Event { at: now(), what });
         self.store(recorded.ok_or(Denied::UnknownBoot)?.changes)
             .await
+    }
+
+    /// Tells the operator what a report means.
+    fn log_report(host: &Arc<str>, what: &What) {
+        let What::Report(report) = what else { return };
+        match &report.stage {
+            Stage::Failed { reason } => {
+                tracing::warn!(host = &**host, reason = reason.as_str(), "boot failed");
+            }
+            Stage::Unhealthy(unwell) => {
+                tracing::warn!(
+                    host = &**host,
+                    state = unwell.state.as_str(),
+                    "host is unhealthy"
+                );
+            }
+            Stage::Healthy { tree } => {
+                tracing::info!(host = &**host, digest = %tree, "host is healthy");
+            }
+            Stage::Heartbeat { .. } => {}
+            stage => tracing::info!(host = &**host, step = step(stage), "boot went on"),
+        }
     }
 
     /// Finds the host of a boot, for who shows its token from where the host is.

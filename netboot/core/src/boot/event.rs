@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::dhcp::{Decision, Firmware, Form, Kind, Note, Profile, ReplyKind, Request};
-use image_manifest::Report;
+use image_manifest::{Report, Stage};
 
 /// Something that happened during a boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,7 +147,47 @@ pub enum Transfer {
     },
 }
 
+/// Longest reason that is kept, in characters.
+const REASON: usize = 1024;
+/// Longest word that is kept, such as a kernel's release or a unit's name.
+const WORD: usize = 128;
+/// Most failed units that are kept.
+const UNITS: usize = 32;
+
+/// Returns a text as it may stand on an operator's terminal: without control characters, and
+/// without those that turn the direction of what follows.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let shown = |character: char| match character {
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        character if character.is_control() => '\u{fffd}',
+        character => character,
+    };
+    text.chars().map(shown).collect()
+}
+
+fn cut(text: &mut String, length: usize) {
+    *text = printable(text).chars().take(length).collect();
+}
+
 impl What {
+    /// Makes the texts that come from a host printable, and cuts what is too long.
+    #[must_use]
+    pub fn tamed(mut self) -> Self {
+        match &mut self {
+            Self::Refused { reason } => cut(reason, REASON),
+            Self::Fetch { name, transfer, .. } => {
+                cut(name, WORD);
+                if let Transfer::Failed { reason, .. } = transfer {
+                    cut(reason, REASON);
+                }
+            }
+            Self::Report(report) => tame(&mut report.stage),
+            Self::Dhcp { .. } | Self::Restarted => {}
+        }
+        self
+    }
+
     /// Says what a DHCP exchange of a listed host was; none when it asked nothing of a server.
     #[must_use]
     pub fn dhcp(request: &Request, decision: &Decision) -> Option<Self> {
@@ -181,5 +221,24 @@ impl What {
             form: about.and_then(|about| about.form),
             next: about.and_then(|about| about.next),
         })
+    }
+}
+
+fn tame(stage: &mut Stage) {
+    match stage {
+        Stage::Stage1 { kernel, .. } => cut(kernel, WORD),
+        Stage::Failed { reason } => cut(reason, REASON),
+        Stage::Unhealthy(unwell) => {
+            cut(&mut unwell.state, WORD);
+            unwell.failed_units.truncate(UNITS);
+            for unit in &mut unwell.failed_units {
+                cut(unit, WORD);
+            }
+        }
+        Stage::Heartbeat { state, .. } => cut(state, WORD),
+        Stage::RootFetched { .. }
+        | Stage::SwitchRoot
+        | Stage::AgentStarted { .. }
+        | Stage::Healthy { .. } => {}
     }
 }

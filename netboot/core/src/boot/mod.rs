@@ -9,7 +9,7 @@ mod stages;
 mod tests;
 mod verdict;
 
-pub use event::{Answer, Asked, Event, File, Protocol, Transfer, What};
+pub use event::{Answer, Asked, Event, File, Protocol, Transfer, What, printable};
 pub use progress::{Progress, Step, begins};
 pub use stages::{StageSummary, bytes, stages};
 pub use verdict::{Expectation, State, Verdict, verdict};

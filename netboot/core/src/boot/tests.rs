@@ -353,3 +353,52 @@ fn an_event_reads_back_as_it_is_stored() {
     let frozen = r#"{"at":1001000,"event":"fetch","file":"loader","name":"loader","over":"http","transfer":{"step":"done","bytes":1000,"elapsed-ms":5}}"#;
     assert_eq!(text, frozen);
 }
+
+#[test]
+fn what_hosts_say_is_printable_and_short() {
+    let evil = "\u{1b}]0;owned\u{7}\nhost FAKE healthy\u{202e}";
+    let good = "\u{fffd}]0;owned\u{fffd}\u{fffd}host FAKE healthy\u{fffd}";
+    let ill = |text: &str| Unhealthy {
+        tree: tree(),
+        state: text.into(),
+        failed_units: vec![text.into(); 40],
+    };
+    let short = Unhealthy {
+        failed_units: vec![good.into(); 32],
+        ..ill(good)
+    };
+    let beat = |state: &str| Stage::Heartbeat {
+        tree: tree(),
+        state: state.into(),
+    };
+    let failed = |reason: &str| Stage::Failed {
+        reason: reason.into(),
+    };
+    let started = |kernel: &str| Stage::Stage1 {
+        kernel: kernel.into(),
+        started_ms: 1,
+    };
+    let refused = |reason: &str| What::Refused {
+        reason: reason.into(),
+    };
+    let cases = [
+        (report(started(evil)), report(started(good))),
+        (report(failed(evil)), report(failed(good))),
+        (
+            report(failed(&"é".repeat(5000))),
+            report(failed(&"é".repeat(1024))),
+        ),
+        (report(beat(evil)), report(beat(good))),
+        (
+            report(Stage::Unhealthy(ill(evil))),
+            report(Stage::Unhealthy(short)),
+        ),
+        (refused(evil), refused(good)),
+    ];
+    for (said, kept) in cases {
+        assert_eq!(said.tamed(), kept);
+    }
+    for what in whole() {
+        assert_eq!(what.clone().tamed(), what);
+    }
+}
