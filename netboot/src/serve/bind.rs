@@ -29,6 +29,16 @@ pub enum BindError {
         /// What the interfaces hold.
         present: String,
     },
+    /// Two local networks stand on one interface.
+    #[error("network `{network}` is on {interface}, where {address} already serves another one")]
+    SharedInterface {
+        /// The second network.
+        network: String,
+        /// The interface.
+        interface: String,
+        /// The address of ours in the first network.
+        address: Ipv4Addr,
+    },
     /// A port could not be bound.
     #[error("failed to bind {what} to {socket}{}", Taken(.owner.as_deref()))]
     Port {
@@ -84,6 +94,9 @@ impl BindError {
                 "add it with `ip address add {address}/… dev …`, or correct `appliance` in the \
                  site; present are {present}"
             ),
+            Self::SharedInterface { .. } => "a broadcast does not say which of two networks it is \
+                 for; give each an interface of its own, such as a VLAN's"
+                .to_owned(),
             Self::Port { source, socket, .. } => match source.kind() {
                 io::ErrorKind::AddrInUse => format!(
                     "stop what uses the port ({}); `ss -lpn 'sport = :{}'` shows it",
@@ -137,6 +150,14 @@ impl Wires {
                 address = %network.appliance,
                 "serving network"
             );
+            let other = wires.iter().find(|(other, _)| other == index);
+            if let Some((_, address)) = other {
+                return Err(BindError::SharedInterface {
+                    network: network.name.to_string(),
+                    interface: name.clone(),
+                    address: *address,
+                });
+            }
             wires.push((*index, network.appliance));
         }
         Ok(Self { wires })
