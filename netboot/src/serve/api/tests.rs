@@ -397,6 +397,29 @@ async fn the_address_of_a_host_is_the_one_that_it_has_now() {
 }
 
 #[tokio::test]
+async fn the_address_that_another_server_gave_outlives_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let appliance = start(path, Sqlite::open(path).await.unwrap()).await;
+    let beside = Ipv4Addr::new(10, 78, 0, 1);
+    let here = Ipv4Addr::new(10, 78, 0, 44);
+    let chosen = [&[50, 4][..], &here.octets(), &[54, 4, 10, 78, 0, 2], IPXE].concat();
+    for request in [from(POOL1, beside, 1, ROM), from(POOL1, beside, 3, &chosen)] {
+        let changes = appliance.decide(&request).changes;
+        let commit = appliance.writer.submit(changes, Urgency::Urgent).unwrap();
+        commit.durable().await.unwrap();
+    }
+    let before = given(&appliance.script(POOL1, at(here)).await.unwrap());
+
+    // The first one is not stopped, and there is no lease to know the address by.
+    let again = start(path, Sqlite::open(path).await.unwrap()).await;
+    let host = again.host_at(here).map(|host| Arc::clone(&host.name));
+    assert_eq!(host.as_deref(), Some("pool1"), "its transfers have a host");
+    let after = given(&again.script(POOL1, at(here)).await.unwrap());
+    assert_eq!(after, before, "the same boot goes on with the same token");
+}
+
+#[tokio::test]
 async fn trouble_with_an_address_is_told_once() {
     let directory = tempfile::tempdir().unwrap();
     let appliance = start(directory.path(), Memory::default()).await;
