@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use image_manifest::{Digest, Hasher};
@@ -12,6 +13,9 @@ use tempfile::NamedTempFile;
 
 /// Variable that names the directory.
 pub const VARIABLE: &str = "IMAGEBUILD_CACHE";
+
+/// How the name of a file begins that is being taken in.
+const INCOMING: &str = ".incoming-";
 
 /// A directory of files named by digest.
 #[derive(Clone, Debug)]
@@ -112,7 +116,11 @@ impl Cache {
             .ok_or(Error::NoDirectory)?;
         for shelf in [Shelf::Packages, Shelf::Indexes] {
             let path = root.join(shelf.directory());
-            std::fs::create_dir_all(&path).map_err(|source| Error::Create { path, source })?;
+            std::fs::create_dir_all(&path).map_err(|source| Error::Create {
+                path: path.clone(),
+                source,
+            })?;
+            sweep(&path);
         }
         Ok(Self { root })
     }
@@ -136,10 +144,10 @@ impl Cache {
     pub fn find(&self, on: Shelf, digest: &Digest) -> Result<Option<PathBuf>, Error> {
         let path = self.path(on, digest);
         match hash(&path) {
-            Ok(found) if found == *digest => Ok(Some(path)),
-            Ok(_) => {
-                tracing::warn!(path = %path.display(), "removed a damaged file from the cache");
-                std::fs::remove_file(&path).map_err(|source| Error::Write { path, source })?;
+            Ok((found, _)) if found == *digest => Ok(Some(path)),
+            Ok((_, file)) => {
+                let removed = remove(&path, &file);
+                removed.map_err(|source| Error::Write { path, source })?;
                 Ok(None)
             }
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -153,13 +161,10 @@ impl Cache {
     /// When no temporary file can be made in the cache.
     pub fn begin(&self, on: Shelf, digest: Digest, size: u64) -> Result<Incoming, Error> {
         let directory = self.root.join(on.directory());
-        let file = tempfile::Builder::new()
-            .prefix(".incoming-")
-            .tempfile_in(&directory)
-            .map_err(|source| Error::Write {
-                path: directory,
-                source,
-            })?;
+        let file = incoming(&directory).map_err(|source| Error::Write {
+            path: directory,
+            source,
+        })?;
         Ok(Incoming {
             path: self.path(on, &digest),
             file,
@@ -240,13 +245,59 @@ impl Incoming {
     }
 }
 
-fn hash(path: &Path) -> io::Result<Digest> {
+/// Makes a file that no sweeper takes for one that was left: whoever writes holds its lock.
+fn incoming(directory: &Path) -> io::Result<NamedTempFile> {
+    loop {
+        let file = tempfile::Builder::new()
+            .prefix(INCOMING)
+            .tempfile_in(directory)?;
+        file.as_file().lock()?;
+        // A sweeper may have come between the two; then the file has no name any more.
+        if file.as_file().metadata()?.nlink() > 0 {
+            return Ok(file);
+        }
+    }
+}
+
+/// Removes what writers left that are gone. What cannot be removed is in nobody's way.
+fn sweep(directory: &Path) {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(INCOMING.as_bytes())
+            && let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+            && let Err(error) = remove(&entry.path(), &file)
+        {
+            tracing::debug!(%error, "a file that was left stays");
+        }
+    }
+}
+
+/// Removes a file that was opened, unless its name is another one's by now.
+fn remove(path: &Path, file: &File) -> io::Result<()> {
+    let id = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if id(&found) == id(&file.metadata()?) => {
+            tracing::warn!(path = %path.display(), "removed a file from the cache that was damaged or not finished");
+            std::fs::remove_file(path)
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn hash(path: &Path) -> io::Result<(Digest, File)> {
     let mut file = File::open(path)?;
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 128 << 10];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
+            0 => return Ok((hasher.finish(), file)),
             count => hasher.update(&buffer[..count]),
         }
     }
@@ -296,6 +347,35 @@ mod tests {
         let path = insert(&cache, digest, 4, b"good").unwrap();
         std::fs::write(&path, b"rust").unwrap();
         assert_eq!(cache.find(Shelf::Packages, &digest).unwrap(), None);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_swept_and_a_live_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(Some(directory.path())).unwrap();
+        let left = directory.path().join("packages/sha256/.incoming-left");
+        std::fs::write(&left, b"half").unwrap();
+        let digest = Digest::of(b"good");
+        let mut live = cache.begin(Shelf::Packages, digest, 4).unwrap();
+        Cache::open(Some(directory.path())).unwrap();
+        assert!(!left.exists());
+        live.write(b"good").unwrap();
+        live.finish().unwrap();
+        assert!(cache.find(Shelf::Packages, &digest).unwrap().is_some());
+    }
+
+    #[test]
+    fn only_the_file_that_was_hashed_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, b"bad").unwrap();
+        let bad = File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, b"good").unwrap();
+        remove(&path, &bad).unwrap();
+        assert!(path.exists());
+        remove(&path, &File::open(&path).unwrap()).unwrap();
         assert!(!path.exists());
     }
 }
