@@ -109,7 +109,12 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
 /// Finds the image in the store, if it was made from the same inputs and is whole.
 fn find(store: &Layout, plan: &Plan) -> Option<Built> {
     match store.resolve(&plan.name) {
-        Ok(found) if found.manifest.inputs == plan.inputs && store.holds(&found.manifest) => {
+        Ok(found) if found.manifest.inputs == plan.inputs => {
+            let checked = found.manifest.artifacts.iter();
+            if let Some(error) = checked.map(|one| store.check(one)).find_map(Result::err) {
+                tracing::warn!(image = plan.name, %error, "the store's image is damaged and built again");
+                return None;
+            }
             tracing::info!(image = plan.name, "the store has it");
             Some(Built {
                 digest: found.digest,
