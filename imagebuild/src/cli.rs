@@ -21,7 +21,7 @@ use failure::Failure;
 /// Builds immutable OS images from pinned packages.
 ///
 /// Exit codes: 0 done; 1 failed; 2 bad usage; 3 bad definition, lock or mirror settings; 4 a remote
-/// is unreachable or no longer has what is asked for (a retry may help).
+/// is unreachable or refused (a retry may help); 5 a locked package is gone from every source.
 #[derive(Debug, Parser)]
 #[command(name = "imagebuild", version)]
 struct Cli {

@@ -26,7 +26,7 @@ use download::{Failed, Wanted, copy, download};
 use progress::Progress;
 
 pub use client::RequestError;
-pub use download::Attempt;
+pub use download::{Answer, Attempt};
 pub use identity::identify;
 
 /// Packages that are fetched at the same time.
@@ -79,9 +79,19 @@ pub struct FetchedPackage {
 /// Why packages could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No source has the package.
+    /// Every source was asked and said that it does not have the package.
     #[error("package `{package}` {version} is gone from every source:{}", list(.attempts))]
     Gone {
+        /// The package.
+        package: String,
+        /// Its version.
+        version: String,
+        /// What each source answered.
+        attempts: Vec<Attempt>,
+    },
+    /// No source gave the package, and at least one could not be asked: it may be there.
+    #[error("package `{package}` {version} could not be fetched from any source:{}", list(.attempts))]
+    Unreachable {
         /// The package.
         package: String,
         /// Its version.
@@ -153,6 +163,10 @@ pub enum Fault {
     Configuration,
     /// Whoever runs the mirrors; asking again may help.
     Remote,
+    /// Who locked it: every source says that it is gone, and asking again gives the same.
+    Gone,
+    /// Whoever runs the mirrors: one gave what must not be used.
+    Untrusted,
     /// This machine: its disk, mostly.
     Machine,
 }
@@ -162,7 +176,9 @@ impl Error {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Gone { .. } | Self::Differs { .. } | Self::Offline { .. } => Fault::Remote,
+            Self::Unreachable { .. } | Self::Offline { .. } => Fault::Remote,
+            Self::Gone { .. } => Fault::Gone,
+            Self::Differs { .. } => Fault::Untrusted,
             Self::Mirror(_) | Self::Identity { .. } => Fault::Configuration,
             Self::Cache(_) | Self::Read { .. } | Self::Stopped(_) => Fault::Machine,
         }
@@ -175,6 +191,7 @@ impl Error {
             Self::Gone { .. } => Some(
                 "archives drop superseded versions: `imagebuild lock` makes a lock of today's, `--snapshot URL` finds old ones",
             ),
+            Self::Unreachable { .. } => Some("try again, or name another mirror with `--mirror`"),
             Self::Differs { .. } => Some(
                 "do not use that mirror; if the archive itself says so, `imagebuild lock` again",
             ),
@@ -308,7 +325,7 @@ fn look_for(entry: &Package, sources: &Sources) -> Result<Result<PathBuf, Vec<At
     let mut attempts = vec![Attempt {
         source: sources.cache.root().display().to_string(),
         outcome: "not there".to_owned(),
-        differs: false,
+        answer: Answer::Absent,
     }];
     if let Some(files) = &sources.files {
         match copy(&sources.cache, &wanted(entry, Vec::new()), files) {
@@ -331,17 +348,26 @@ fn wanted(entry: &Package, urls: Vec<String>) -> Wanted {
 }
 
 fn nowhere(entry: Package, attempts: Vec<Attempt>) -> Error {
-    if attempts.iter().any(|attempt| attempt.differs) {
+    let any = |answer| attempts.iter().any(|attempt| attempt.answer == answer);
+    let (differs, unreachable) = (any(Answer::Differs), any(Answer::Unreachable));
+    let (package, version) = (entry.name, entry.version);
+    if differs {
         Error::Differs {
-            package: entry.name,
-            version: entry.version,
+            package,
+            version,
             expected: entry.sha256,
+            attempts,
+        }
+    } else if unreachable {
+        Error::Unreachable {
+            package,
+            version,
             attempts,
         }
     } else {
         Error::Gone {
-            package: entry.name,
-            version: entry.version,
+            package,
+            version,
             attempts,
         }
     }

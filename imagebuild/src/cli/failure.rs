@@ -21,6 +21,8 @@ pub(super) enum Exit {
     Configuration = 3,
     /// A remote is unreachable or refused: a retry may help.
     Remote = 4,
+    /// A locked package is gone: every source was asked and does not have it. A retry gives the same.
+    Gone = 5,
 }
 
 impl From<Exit> for ExitCode {
@@ -34,7 +36,8 @@ impl From<Fault> for Exit {
         match fault {
             Fault::Configuration => Self::Configuration,
             Fault::Remote => Self::Remote,
-            Fault::Machine => Self::Failed,
+            Fault::Gone => Self::Gone,
+            Fault::Untrusted | Fault::Machine => Self::Failed,
         }
     }
 }

@@ -16,6 +16,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioExecutor;
 
+use super::download;
 use route::Route;
 
 /// A server that does not answer within this time is asked no more.
@@ -66,6 +67,14 @@ pub enum RequestError {
 }
 
 impl RequestError {
+    /// Only a server that says so does not have the file: all else may be the way to it.
+    pub(crate) fn answer(&self) -> download::Answer {
+        match self {
+            Self::Status(StatusCode::NOT_FOUND | StatusCode::GONE) => download::Answer::Absent,
+            _ => download::Answer::Unreachable,
+        }
+    }
+
     /// Whether asking again may help.
     pub(crate) fn is_passing(&self) -> bool {
         match self {

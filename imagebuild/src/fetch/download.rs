@@ -33,8 +33,19 @@ pub struct Attempt {
     pub source: String,
     /// What came of it.
     pub outcome: String,
-    /// Whether it answered with other bytes than those of the lock.
-    pub differs: bool,
+    /// What kind of answer that is.
+    pub answer: Answer,
+}
+
+/// What kind of answer a source gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It does not have the file.
+    Absent,
+    /// It could not be asked, or did not answer well.
+    Unreachable,
+    /// It has other bytes under this name, or ones that no one of the keyring signed.
+    Differs,
 }
 
 /// Why one source failed.
@@ -44,6 +55,15 @@ enum Failure {
     Request(#[from] RequestError),
     #[error(transparent)]
     Refused(#[from] Refused),
+}
+
+impl Failure {
+    fn answer(&self) -> Answer {
+        match self {
+            Self::Request(error) => error.answer(),
+            Self::Refused(_) => Answer::Differs,
+        }
+    }
 }
 
 /// Why no source gave the file.
@@ -68,17 +88,17 @@ pub(crate) fn copy(
     files: &Path,
 ) -> Result<Result<PathBuf, Attempt>, Failed> {
     let source = files.join(wanted.digest.hex());
-    let attempt = |outcome: String, differs| Attempt {
+    let attempt = |outcome: String, answer| Attempt {
         source: files.display().to_string(),
         outcome,
-        differs,
+        answer,
     };
     let mut file = match std::fs::File::open(&source) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Err(attempt("not there".to_owned(), false)));
+            return Ok(Err(attempt("not there".to_owned(), Answer::Absent)));
         }
-        Err(error) => return Ok(Err(attempt(error.to_string(), false))),
+        Err(error) => return Ok(Err(attempt(error.to_string(), Answer::Unreachable))),
     };
     let mut incoming = cache.begin(wanted.shelf, wanted.digest, wanted.size)?;
     let mut buffer = vec![0; 128 << 10];
@@ -86,18 +106,18 @@ pub(crate) fn copy(
         let count = match std::io::Read::read(&mut file, &mut buffer) {
             Ok(0) => break,
             Ok(count) => count,
-            Err(error) => return Ok(Err(attempt(error.to_string(), false))),
+            Err(error) => return Ok(Err(attempt(error.to_string(), Answer::Unreachable))),
         };
         match incoming.write(&buffer[..count]) {
             Ok(()) => {}
             Err(Refused::Cache(error)) => return Err(error.into()),
-            Err(refused) => return Ok(Err(attempt(refused.to_string(), true))),
+            Err(refused) => return Ok(Err(attempt(refused.to_string(), Answer::Differs))),
         }
     }
     match incoming.finish() {
         Ok(path) => Ok(Ok(path)),
         Err(Refused::Cache(error)) => Err(error.into()),
-        Err(refused) => Ok(Err(attempt(refused.to_string(), true))),
+        Err(refused) => Ok(Err(attempt(refused.to_string(), Answer::Differs))),
     }
 }
 
@@ -118,7 +138,7 @@ pub(crate) async fn download(
                 attempts.push(Attempt {
                     source: url.clone(),
                     outcome: failure.to_string(),
-                    differs: matches!(failure, Failure::Refused(_)),
+                    answer: failure.answer(),
                 });
             }
         }

@@ -189,7 +189,7 @@ async fn bytes_that_differ_are_named_and_never_kept() {
     for part in ["`hello` 1.2-3 differs", &expected, &got, &mirror.url()] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert_eq!(error.fault(), Fault::Remote);
+    assert_eq!(error.fault(), Fault::Untrusted);
     let shelf = directory.path().join("packages/sha256");
     assert_eq!(std::fs::read_dir(shelf).unwrap().count(), 0);
 }
@@ -210,6 +210,7 @@ async fn a_package_that_is_gone_everywhere_is_named_with_the_remedy() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(error.help().unwrap().contains("imagebuild lock"));
+    assert_eq!(error.fault(), Fault::Gone);
     assert_eq!(
         mirror.asked().len(),
         1,
@@ -261,11 +262,34 @@ async fn a_server_that_is_not_there_is_an_error_with_its_name() {
     drop(listener);
     let mut sources = sources(directory.path(), &[]);
     sources.mirrors = Mirrors::of([url.as_str()]).unwrap();
-    let text = fetch(&locked(GOOD), &sources)
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = fetch(&locked(GOOD), &sources).await.unwrap_err();
+    let text = error.to_string();
     assert!(text.contains(&url) && text.contains("refused"), "{text}");
+    assert_eq!(error.fault(), Fault::Remote);
+    assert!(!text.contains("gone"), "{text}");
+}
+
+#[tokio::test]
+async fn gone_is_what_every_source_says() {
+    let gone = "410 Gone\r\ncontent-length: 0\r\n\r\n";
+    let refused = "403 Forbidden\r\ncontent-length: 0\r\n\r\n";
+    let cases = [
+        ("not found and gone", gone, Fault::Gone),
+        ("refused by one", refused, Fault::Remote),
+        (
+            "lied to by one",
+            &ok(b"the bytes of someone "),
+            Fault::Untrusted,
+        ),
+    ];
+    for (name, answer, expected) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Mirror::start(&[]);
+        let second = Mirror::start(&[("/pool/hello.deb", &[answer])]);
+        let sources = sources(directory.path(), &[&first, &second]);
+        let error = fetch(&locked(GOOD), &sources).await.unwrap_err();
+        assert_eq!(error.fault(), expected, "{name}: {error}");
+    }
 }
 
 /// A package with nothing in it but what it says of itself.

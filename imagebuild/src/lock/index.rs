@@ -13,10 +13,10 @@ use image_manifest::Digest;
 use super::Request;
 use crate::cache::{Cache, Shelf};
 use crate::definition::Suite;
-use crate::fetch::Attempt;
 use crate::fetch::client::{Client, chain};
 use crate::fetch::download::{Failed, Wanted, download};
 use crate::fetch::progress::Progress;
+use crate::fetch::{Answer, Attempt};
 use crate::mirror::{Base, Mirrors};
 
 /// Largest signed release that is read.
@@ -181,15 +181,16 @@ async fn signed_release<'m>(
     for base in bases {
         let url = base.join(&format!("dists/{}/InRelease", suite.suite));
         let outcome = match client.text(&url, MAX_RELEASE).await {
-            Ok(bytes) => check(keyring, &suite.suite, &bytes, now),
-            Err(error) => Err(error.to_string()),
+            Ok(bytes) => check(keyring, &suite.suite, &bytes, now)
+                .map_err(|outcome| (Answer::Differs, outcome)),
+            Err(error) => Err((error.answer(), error.to_string())),
         };
         match outcome {
             Ok(signed) => return Ok((signed, base)),
-            Err(outcome) => attempts.push(Attempt {
+            Err((answer, outcome)) => attempts.push(Attempt {
                 source: url,
                 outcome,
-                differs: false,
+                answer,
             }),
         }
     }

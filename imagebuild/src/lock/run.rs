@@ -1,6 +1,7 @@
 //! The verb `lock`: resolves a definition and writes its lock.
 //!
-//! It refuses to write anything with `--dry-run`, and to touch a lock whose packages are the same already.
+//! It refuses to write anything with `--dry-run`, to touch a lock whose packages are the same already, and to go
+//! back to an older release unless it is told to.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use time::OffsetDateTime;
 use super::{Difference, Lock, make};
 use crate::cache::{self, Cache};
 use crate::definition::{self, Problem};
-use crate::fetch::Fault;
+use crate::fetch::{Answer, Fault};
 use crate::mirror::{self, Mirrors};
 
 /// What the verb takes.
@@ -29,6 +30,9 @@ pub struct Arguments {
     /// Write the lock here, not beside the definition
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Accept releases that are older than those of the lock that is there
+    #[arg(long)]
+    pub allow_older: bool,
     /// Show the difference and write nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -76,6 +80,16 @@ pub enum Error {
         /// Why.
         source: make::Error,
     },
+    /// A release is older than the one that was locked, as when someone replays it.
+    #[error(
+        "the release of suite `{suite}` of archive `{archive}` is older than the one that was locked: use another mirror, or say `--allow-older`"
+    )]
+    Older {
+        /// The archive.
+        archive: String,
+        /// The suite.
+        suite: String,
+    },
     /// The lock could not be written.
     #[error("failed to write `{path}`")]
     Write {
@@ -93,6 +107,7 @@ impl Error {
         match self {
             Self::Definition(_) | Self::Mirror(_) => Fault::Configuration,
             Self::Cache(_) | Self::Write { .. } => Fault::Machine,
+            Self::Older { .. } => Fault::Untrusted,
             Self::Make { source, .. } => source.fault(),
         }
     }
@@ -109,9 +124,16 @@ impl make::Error {
                 | Index::Component { .. },
             )
             | Self::Resolve(_) => Fault::Configuration,
-            Self::Index(Index::Release { .. } | Index::Index { .. })
-            | Self::Malformed { .. }
-            | Self::Path { .. } => Fault::Remote,
+            // Asking again turns no bad signature into a good one.
+            Self::Index(Index::Release { attempts, .. } | Index::Index { attempts, .. })
+                if attempts
+                    .iter()
+                    .any(|attempt| attempt.answer == Answer::Differs) =>
+            {
+                Fault::Untrusted
+            }
+            Self::Index(Index::Release { .. } | Index::Index { .. }) => Fault::Remote,
+            Self::Malformed { .. } | Self::Path { .. } => Fault::Untrusted,
             Self::Index(Index::Unpack { .. } | Index::Cache(_)) | Self::Stopped(_) => {
                 Fault::Machine
             }
@@ -140,8 +162,13 @@ pub async fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         .unwrap_or_else(|| definition.lock_path());
     // What is there and is no lock of ours is replaced like none.
     let old = Lock::load(&path).ok();
+    if let Some(old) = &old
+        && !arguments.allow_older
+    {
+        check_age(old, &lock)?;
+    }
     let difference = Difference::between(old.as_ref(), &lock);
-    narrate(&definition.name, old.as_ref(), &lock, &difference);
+    narrate(&definition.name, old.as_ref(), &difference);
     // New releases of the same packages would only change dates: the image stays what it is.
     let same = old
         .as_ref()
@@ -163,24 +190,29 @@ pub async fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     })
 }
 
-fn narrate(name: &str, old: Option<&Lock>, new: &Lock, difference: &Difference) {
+fn narrate(name: &str, old: Option<&Lock>, difference: &Difference) {
     match old {
         None => eprintln!("`{name}` has no lock yet"),
         Some(_) if difference.is_empty() => eprintln!("`{name}` keeps its packages"),
         Some(_) => eprintln!("`{name}` changes:\n{difference}"),
     }
+}
+
+/// Refuses to go back: main suites do not expire, so that a mirror may replay an old one for ever.
+fn check_age(old: &Lock, new: &Lock) -> Result<(), Error> {
     for release in &new.releases {
-        let before = old
-            .into_iter()
-            .flat_map(|lock| &lock.releases)
-            .find(|before| (&before.archive, &before.suite) == (&release.archive, &release.suite));
-        if before.is_some_and(|before| before.date > release.date) {
-            eprintln!(
-                "warning: the mirror's release of `{}` is older than the one that was locked",
-                release.suite
-            );
+        let older = old.releases.iter().any(|before| {
+            (&before.archive, &before.suite) == (&release.archive, &release.suite)
+                && before.date > release.date
+        });
+        if older {
+            return Err(Error::Older {
+                archive: release.archive.clone(),
+                suite: release.suite.clone(),
+            });
         }
     }
+    Ok(())
 }
 
 /// Writes beside the file and renames, so that a reader sees the old lock or the new one.
@@ -202,4 +234,52 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
         .map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::Release;
+
+    fn lock(dates: &[(&str, i64)]) -> Lock {
+        let release = |(suite, date): &(&str, i64)| Release {
+            archive: "debian".to_owned(),
+            suite: (*suite).to_owned(),
+            date: *date,
+            sha256: Digest::of(b""),
+        };
+        Lock {
+            request: Digest::of(b""),
+            source_date: 0,
+            releases: dates.iter().map(release).collect(),
+            packages: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn no_release_goes_back() {
+        let old = lock(&[("trixie", 5), ("trixie-updates", 9)]);
+        let cases = [
+            (
+                "the same",
+                lock(&[("trixie", 5), ("trixie-updates", 9)]),
+                true,
+            ),
+            ("newer", lock(&[("trixie", 6), ("trixie-updates", 9)]), true),
+            ("of another suite", lock(&[("forky", 1)]), true),
+            (
+                "one older",
+                lock(&[("trixie", 6), ("trixie-updates", 8)]),
+                false,
+            ),
+        ];
+        for (name, new, expected) in cases {
+            let outcome = check_age(&old, &new);
+            assert_eq!(outcome.is_ok(), expected, "{name}");
+            if let Err(error) = outcome {
+                assert_eq!(error.fault(), Fault::Untrusted);
+                assert!(error.to_string().contains("--allow-older"), "{error}");
+            }
+        }
+    }
 }

@@ -70,8 +70,9 @@ pub enum Error {
     },
 }
 
-/// Exit code of `imagebuild` when a source is unreachable or a package has left all of them.
-const REMOTE: i32 = 4;
+/// Exit code of `imagebuild` when every source was asked and does not have a package any more. A source that is out of
+/// reach or lies gives another one: then the committed lock stays the only one that counts.
+const GONE: i32 = 5;
 
 impl Workshop {
     /// Builds an image unless the store holds it; resolves its lock again where the archive has moved on.
@@ -82,7 +83,7 @@ impl Workshop {
         let committed = self.try_build(name, None)?;
         let status = match committed {
             Ok(built) => return Ok(built),
-            Err(status) if status.code() != Some(REMOTE) => {
+            Err(status) if status.code() != Some(GONE) => {
                 return Err(failed("build", name, status));
             }
             Err(status) => status,
