@@ -217,12 +217,20 @@ fn count(mut command: Command) -> Result<Tally, Error> {
         }
     }
     let status = child.wait().map_err(failed)?;
-    // Tests that do not compile, or a runner that dies, have no summary.
-    if !status.success() && tally.failed == 0 {
+    let judged = judge(tally, status.success());
+    if judged != tally {
         eprintln!("failed: {name}");
-        tally.failed = 1;
     }
-    Ok(tally)
+    Ok(judged)
+}
+
+/// Tests that do not compile, or a runner that dies, have no summary; and a suite that ran nothing has shown nothing.
+fn judge(tally: Tally, succeeded: bool) -> Tally {
+    let silent = !succeeded || tally.passed == 0;
+    Tally {
+        failed: tally.failed.max(u64::from(silent)),
+        ..tally
+    }
 }
 
 /// Reads a line such as `test result: ok. 4 passed; 0 failed; …`.
@@ -247,6 +255,20 @@ fn describe(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_suite_that_ran_nothing_has_failed() {
+        let tally = |passed, failed| Tally { passed, failed };
+        let cases = [
+            ("passed", tally(3, 0), true, tally(3, 0)),
+            ("failed", tally(3, 2), false, tally(3, 2)),
+            ("died", tally(3, 0), false, tally(3, 1)),
+            ("nothing ran", tally(0, 0), true, tally(0, 1)),
+        ];
+        for (name, found, succeeded, expected) in cases {
+            assert_eq!(judge(found, succeeded), expected, "{name}");
+        }
+    }
 
     #[test]
     fn summaries_of_tests_are_counted() {
