@@ -65,10 +65,12 @@ impl<A: BootApi> Server<A> {
             response = with(response, [(ALLOW, methods.to_owned())]);
         }
         if head {
-            // Said before hyper drops the body: `Content-Length` is that of a GET (RFC 9110 §9.3.2).
+            // Said before hyper drops the body: `Content-Length` is that of a GET (RFC 9110 §9.3.2),
+            // and a 304 of either has none.
+            let whole = response.status() != StatusCode::NOT_MODIFIED;
             let length = hyper::body::Body::size_hint(response.body()).exact();
             let headers = response.headers_mut();
-            if !headers.contains_key(CONTENT_LENGTH) {
+            if whole && !headers.contains_key(CONTENT_LENGTH) {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(length.unwrap_or(0)));
             }
             *response.body_mut() = Body::text(Bytes::new());

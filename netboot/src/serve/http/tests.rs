@@ -267,6 +267,10 @@ async fn ranges_and_conditions_are_exact() {
             );
         }
     }
+    let line = format!("HEAD /blob/{digest}");
+    let answer = running.ask(&line, &[&have], "").await;
+    let length = answer.field("Content-Length");
+    assert_eq!((answer.status, length), (304, None), "it is no empty file");
 }
 
 #[tokio::test]
