@@ -3,8 +3,9 @@
 //! It refuses to help the boot along: no kernel is handed in, no firmware setting beyond the choice
 //! of the boot method, so that what boots is what the appliance sent.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -97,6 +98,9 @@ pub fn start(
         move |source| Error::Write { path, source }
     };
     fs::create_dir_all(folder.path()).map_err(write(folder.path()))?;
+    // The console shows the kernel's command line, and with it the token of the boot.
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o700))
+        .map_err(write(folder.path()))?;
     let log_path = folder.qemu_log();
     let log = File::create(&log_path).map_err(write(&log_path))?;
     let mut qemu = namespace.command("qemu-system-x86_64");
