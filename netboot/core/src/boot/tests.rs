@@ -179,6 +179,7 @@ fn the_verdict_says_what_was_seen_and_what_comes_next() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of what can follow what")]
 fn a_boot_begins_when_the_host_starts_again() {
     let firmware = || offer(Firmware::UefiPxe, Form::Plain, Form::Direct);
     let whole = whole();
