@@ -154,6 +154,24 @@ fn stage1_takes_little_longer_than_the_wire() {
 }
 
 #[test]
+fn a_rack_that_fails_says_why_and_exits_with_it() {
+    if !need::has(&["qemu-system-x86_64"]) {
+        return;
+    }
+    let state = own_state();
+    let _down = Down(&state);
+    check(&lab(&state, &["down"]));
+    // More than the initrd needs, less than the root does.
+    let up = lab(&state, &["up", "--host", "bios1", "--ram", "176"]);
+    let said = String::from_utf8_lossy(&up.stderr);
+    assert_eq!(up.status.code(), Some(1), "{said}");
+    let verdict = said.lines().find(|line| line.starts_with("error: bios1"));
+    let verdict = verdict.unwrap_or_else(|| panic!("no verdict in {said}"));
+    assert!(verdict.contains("MiB of memory"), "{verdict}");
+    assert!(said.contains("console.log"), "{said}");
+}
+
+#[test]
 fn a_boot_goes_on_when_the_appliance_was_killed() {
     if !need::has(&["qemu-system-x86_64"]) {
         return;
