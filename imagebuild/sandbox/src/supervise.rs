@@ -145,16 +145,18 @@ impl Supervisor {
         Ok(Answer::Value(0))
     }
 
+    /// Returns what is known of a file, to be changed and recorded again.
+    fn owner(&self, inode: Inode) -> Owner {
+        let known = self.owners.of(inode.dev, inode.ino);
+        known.cloned().unwrap_or_default()
+    }
+
     fn chown(&mut self, call: &Call<'_>, at: &At, first: usize) -> Result<Answer, Refused> {
         let (file, inode, mode) = at.open()?;
         if !call.still_waits() {
             return Ok(Answer::Continue);
         }
-        let mut owner = self
-            .owners
-            .of(inode.dev, inode.ino)
-            .cloned()
-            .unwrap_or_default();
+        let mut owner = self.owner(inode);
         if let Some(uid) = call.id(first) {
             owner.uid = uid;
         }
@@ -232,11 +234,7 @@ impl Supervisor {
         if !call.still_waits() {
             return Ok(Answer::Continue);
         }
-        let mut owner = self
-            .owners
-            .of(inode.dev, inode.ino)
-            .cloned()
-            .unwrap_or_default();
+        let mut owner = self.owner(inode);
         owner.xattrs.insert(name, value);
         self.owners.record(inode, owner, Some(file));
         Ok(Answer::Value(0))
@@ -248,11 +246,7 @@ impl Supervisor {
             return Ok(Answer::Continue);
         }
         let (file, inode, _) = at.open()?;
-        let mut owner = self
-            .owners
-            .of(inode.dev, inode.ino)
-            .cloned()
-            .unwrap_or_default();
+        let mut owner = self.owner(inode);
         owner.xattrs.remove(&name).ok_or(Refused::ENODATA)?;
         self.owners.record(inode, owner, Some(file));
         Ok(Answer::Value(0))
