@@ -27,11 +27,13 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "image-tree",
         ],
     ),
+    ("ipmi", &[]),
     ("stage1", &["image-manifest"]),
     ("netboot-core", &["image-manifest"]),
     ("netboot", &["image-manifest", "ipmi", "netboot-core"]),
-    ("lab", &["image-manifest"]),
-    ("e2e", &["image-manifest", "lab"]),
+    ("lab", &["image-manifest", "ipmi"]),
+    ("e2e", &["image-manifest", "ipmi", "lab"]),
+    ("bench", &["ipmi"]),
 ];
 
 /// What would bring clocks, sockets, disks or logs into a crate that is a pure function.
