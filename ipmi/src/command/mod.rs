@@ -1,0 +1,1 @@
+//! The IPMI commands that we send, as typed requests and replies.

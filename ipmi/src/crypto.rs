@@ -1,0 +1,1 @@
+//! Keys, codes and encryption of RMCP+ sessions.

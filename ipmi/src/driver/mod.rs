@@ -1,0 +1,1 @@
+//! One RMCP+ session over a socket.

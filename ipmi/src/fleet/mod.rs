@@ -1,0 +1,1 @@
+//! The power state of a fleet, read from one socket.

@@ -1,0 +1,1 @@
+//! The FRU inventory: boards, chassis and products with their serial numbers.

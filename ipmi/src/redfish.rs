@@ -1,0 +1,1 @@
+//! Redfish: a thin client with lenient types.

@@ -1,0 +1,1 @@
+//! The RMCP+ session as a machine without a socket or a clock.

@@ -1,0 +1,1 @@
+//! A simulated IPMI 2.0 BMC.

@@ -1,0 +1,4 @@
+//! Simulated BMCs of both protocols.
+
+pub mod ipmi;
+pub mod redfish;

@@ -1,0 +1,1 @@
+//! TLS to BMCs: pinned keys or an authority.

@@ -1,0 +1,1 @@
+//! What vendors do differently, as one table.

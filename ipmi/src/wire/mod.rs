@@ -1,0 +1,1 @@
+//! RMCP, RMCP+ and IPMI messages as bytes.
