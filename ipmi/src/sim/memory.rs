@@ -159,7 +159,9 @@ impl Chassis for Memory {
 
     fn console(&self) -> broadcast::Receiver<Bytes> {
         let mut state = self.state();
-        let console = state.console.get_or_insert_with(|| broadcast::channel(64).0);
+        let console = state
+            .console
+            .get_or_insert_with(|| broadcast::channel(64).0);
         console.subscribe()
     }
 
