@@ -5,8 +5,10 @@
 
 pub mod cli;
 mod clock;
+mod durable;
 pub mod hosts;
 pub mod images;
 pub mod serve;
 pub mod site;
 pub mod store;
+pub mod tls;

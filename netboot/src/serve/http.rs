@@ -5,7 +5,6 @@
 
 mod answer;
 mod body;
-mod connections;
 mod etag;
 mod range;
 mod route;
@@ -17,12 +16,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
 use image_manifest::{HostConfig, Report};
 use netboot_core::Mac;
+use netboot_core::boot::Protocol;
 use tokio::net::TcpListener;
 
 use super::catalogue::{Catalogue, TransferLog};
+use super::connections::{self, Service, Speech};
 
 /// Both ends of the connection that a request came over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,17 @@ pub struct Peer {
     pub remote: SocketAddr,
     /// The address and port of ours that it asked: URLs that it is given start with these.
     pub local: SocketAddr,
+    /// Whether others can read along.
+    pub channel: Channel,
+}
+
+/// Whether what is said on a connection can be read by others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// Everyone on the way can.
+    Plain,
+    /// It is TLS.
+    Tls,
 }
 
 /// What the boot of a host asks beside files.
@@ -125,8 +138,36 @@ impl<A> fmt::Debug for Server<A> {
 }
 
 impl<A: BootApi> Server<A> {
-    /// Serves some listeners, whose limits count together, until it is dropped.
-    pub async fn run(self: Arc<Self>, listeners: Vec<TcpListener>) {
-        connections::accept(self, listeners).await;
+    /// Serves some listeners, with TLS or without, whose limits count together, until it is dropped.
+    pub async fn run(self: Arc<Self>, plain: Vec<TcpListener>, tls: Option<SecureListeners>) {
+        let limits = self.limits;
+        let mut listeners: Vec<_> = plain.into_iter().map(|one| (one, Speech::Plain)).collect();
+        if let Some(tls) = tls {
+            let speech = Speech::Tls(tls.config);
+            let secure = tls.listeners.into_iter();
+            listeners.extend(secure.map(|one| (one, speech.clone())));
+        }
+        connections::accept(self, limits, listeners).await;
+    }
+}
+
+/// Listeners that speak TLS.
+#[derive(Debug)]
+pub struct SecureListeners {
+    /// What they are set up with.
+    pub config: Arc<rustls::ServerConfig>,
+    /// The sockets.
+    pub listeners: Vec<TcpListener>,
+}
+
+impl<A: BootApi> Service for Server<A> {
+    type Body = body::Body;
+
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<body::Body> {
+        Self::answer(self, request, peer).await
+    }
+
+    fn turned_away(&self, why: &'static str) {
+        self.log.ignored(Protocol::Http, why);
     }
 }

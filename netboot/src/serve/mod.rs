@@ -7,6 +7,7 @@ mod appliance;
 mod bind;
 mod boots;
 pub mod catalogue;
+pub(crate) mod connections;
 mod dhcp;
 pub mod http;
 mod interfaces;
@@ -329,7 +330,7 @@ impl Sockets {
             log,
             limits: http::Limits::default(),
         });
-        parts.spawn(http.run(self.http));
+        parts.spawn(http.run(self.http, None));
         parts.spawn(metrics::serve(self.metrics, registry));
     }
 }

@@ -18,7 +18,7 @@ use crate::serve::catalogue::{End, Outcome, Transfer, TransferLog};
 const FRAME: usize = 64 << 10;
 
 /// The body of an answer.
-pub(super) struct Body {
+pub(crate) struct Body {
     rest: Bytes,
     told: Option<Told>,
 }

@@ -45,6 +45,8 @@ impl BootApi for Boots {
                 domain: None,
             },
             heartbeat_seconds: 10,
+            parameters: std::collections::BTreeMap::new(),
+            secrets: Vec::new(),
         })
     }
 
@@ -78,7 +80,7 @@ async fn serve(loaders: &[(&str, &[u8])], limits: Limits) -> Running {
         log: Arc::<Told>::clone(&told),
         limits,
     });
-    let task = tokio::spawn(server.run(vec![listener]));
+    let task = tokio::spawn(server.run(vec![listener], None));
     Running {
         address,
         store,
@@ -281,6 +283,7 @@ async fn scripts_and_boots_are_asked_of_the_api() {
     assert_eq!(script.field("Cache-Control"), Some("no-store"));
     let stage = Stage::SwitchRoot;
     let report = serde_json::to_string(&Report {
+        sequence: 1,
         uptime_ms: 1,
         stage,
     })

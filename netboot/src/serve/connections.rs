@@ -1,58 +1,101 @@
-//! Connections: who may open one, and how long it may idle.
+//! Connections: who may open one, how long it may idle, and TLS where a listener has it.
 //!
 //! It refuses more than the limits without reading a byte, so that one host cannot keep the others out.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use netboot_core::boot::Protocol;
+use rustls::ServerConfig;
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
-use super::{BootApi, Peer, Server};
+use super::http::{Channel, Limits, Peer};
 
 /// Largest head of a request, and most fields in it: iPXE, firmware and stage1 stay below 1 KiB and 10.
 const HEAD_LIMIT: usize = 16 << 10;
 const FIELDS_LIMIT: usize = 64;
 /// When the kernel has no descriptor left, others must close before it helps to ask again.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+/// Time for a TLS handshake: three packets each way, and firmware under emulation stalls for seconds.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A reason that needs no request to be read.
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 40\r\n\
     Connection: close\r\nRetry-After: 1\r\n\r\ntoo many connections with your address.\n";
 
-/// Accepts on all listeners until it is dropped.
-pub(super) async fn accept<A: BootApi>(server: Arc<Server<A>>, listeners: Vec<TcpListener>) {
-    let places = Arc::new(Semaphore::new(server.limits.connections));
-    let addresses = Arc::new(Addresses::default());
+/// What answers the requests of connections.
+pub(crate) trait Service: Send + Sync + 'static {
+    /// The body of its answers.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+
+    /// Answers one request.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Hears of a connection that was closed unread, and why.
+    fn turned_away(&self, why: &'static str);
+}
+
+/// What one listener speaks.
+#[derive(Clone, Debug)]
+pub(crate) enum Speech {
+    /// HTTP.
+    Plain,
+    /// HTTP over TLS.
+    Tls(Arc<ServerConfig>),
+}
+
+/// What all connections of some listeners share.
+struct Shared<S> {
+    service: Arc<S>,
+    limits: Limits,
+    places: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
+}
+
+/// Accepts on all listeners, whose limits count together, until it is dropped.
+pub(crate) async fn accept<S: Service>(
+    service: Arc<S>,
+    limits: Limits,
+    listeners: Vec<(TcpListener, Speech)>,
+) {
+    let shared = Arc::new(Shared {
+        service,
+        limits,
+        places: Arc::new(Semaphore::new(limits.connections)),
+        addresses: Arc::new(Addresses::default()),
+    });
     let mut doors = JoinSet::new();
-    for listener in listeners {
-        let (server, places) = (Arc::clone(&server), Arc::clone(&places));
-        doors.spawn(door(server, listener, places, Arc::clone(&addresses)));
+    for (listener, speech) in listeners {
+        doors.spawn(door(Arc::clone(&shared), listener, speech));
     }
     while doors.join_next().await.is_some() {}
 }
 
 /// Accepts on one listener; its connections end with it.
-async fn door<A: BootApi>(
-    server: Arc<Server<A>>,
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-    addresses: Arc<Addresses>,
-) {
+async fn door<S: Service>(shared: Arc<Shared<S>>, listener: TcpListener, speech: Speech) {
     let mut connections = JoinSet::new();
     loop {
         // When all places are taken, newcomers wait in the kernel's queue.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+        let Ok(place) = Arc::clone(&shared.places).acquire_owned().await else {
             return;
         };
         let accepted = tokio::select! {
@@ -69,14 +112,17 @@ async fn door<A: BootApi>(
                 continue;
             }
         };
-        let limit = server.limits.per_address;
-        let Some(guest) = addresses.enter(remote.ip().to_canonical(), limit) else {
-            server.log.ignored(Protocol::Http, "address_busy");
-            // What fits the socket's buffer at once; nobody waits for this client.
-            drop(stream.try_write(BUSY));
+        let limit = shared.limits.per_address;
+        let Some(guest) = shared.addresses.enter(remote.ip().to_canonical(), limit) else {
+            shared.service.turned_away("address_busy");
+            if matches!(speech, Speech::Plain) {
+                // What fits the socket's buffer at once; nobody waits for this client.
+                drop(stream.try_write(BUSY));
+            }
             continue;
         };
-        connections.spawn(serve(Arc::clone(&server), stream, remote, (place, guest)));
+        let (shared, speech) = (Arc::clone(&shared), speech.clone());
+        connections.spawn(serve(shared, stream, remote, speech, (place, guest)));
     }
 }
 
@@ -91,30 +137,56 @@ fn is_of_one_client(error: &io::Error) -> bool {
     )
 }
 
-async fn serve<A: BootApi>(
-    server: Arc<Server<A>>,
+async fn serve<S: Service>(
+    shared: Arc<Shared<S>>,
     stream: TcpStream,
     remote: SocketAddr,
+    speech: Speech,
     _place: (OwnedSemaphorePermit, Guest),
 ) {
-    let Ok(local) = prepare(&stream, server.limits.stall) else {
+    let Ok(local) = prepare(&stream, shared.limits.stall) else {
         return; // the client has gone already
     };
-    let peer = Peer { remote, local };
-    let limits = server.limits;
+    let peer = |channel| Peer {
+        remote,
+        local,
+        channel,
+    };
+    let config = match speech {
+        Speech::Plain => return converse(&shared, stream, peer(Channel::Plain)).await,
+        Speech::Tls(config) => config,
+    };
+    let handshake = TlsAcceptor::from(config).accept(stream);
+    match tokio::time::timeout(HANDSHAKE, handshake).await {
+        Ok(Ok(stream)) => converse(&shared, stream, peer(Channel::Tls)).await,
+        Ok(Err(error)) => {
+            shared.service.turned_away("handshake");
+            tracing::debug!(peer = %remote, error = %crate::cli::report::chain(&error), "tls handshake failed");
+        }
+        Err(_) => shared.service.turned_away("handshake"),
+    }
+}
+
+async fn converse<S: Service>(
+    shared: &Arc<Shared<S>>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+) {
+    let service = Arc::clone(&shared.service);
     let answer = service_fn(move |request| {
-        let server = Arc::clone(&server);
-        async move { Ok::<_, Infallible>(server.answer(request, peer).await) }
+        let service = Arc::clone(&service);
+        async move { Ok::<_, Infallible>(service.answer(request, peer).await) }
     });
     let ended = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
+        .header_read_timeout(shared.limits.head)
         .max_headers(FIELDS_LIMIT)
         .max_buf_size(HEAD_LIMIT)
         .serve_connection(TokioIo::new(stream), answer)
+        .with_upgrades()
         .await;
     if let Err(error) = ended {
-        tracing::debug!(peer = %remote, error = %crate::cli::report::chain(&error), "connection ended early");
+        tracing::debug!(peer = %peer.remote, error = %crate::cli::report::chain(&error), "connection ended early");
     }
 }
 
