@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::token::new_boot_id;
 use crate::store::{
-    BYTES_PER_BOOT, BootRow, Change, EVENTS_PER_BOOT, EventRow, StoreError, StoredBoot,
+    BOOTS_AT_START, BYTES_PER_BOOT, BootRow, Change, EVENTS_PER_BOOT, EventRow, StoreError, StoredBoot,
 };
 
 /// A boot that was heard of this recently when the appliance starts was cut by its restart.
@@ -92,7 +92,7 @@ pub fn read_boot(stored: &StoredBoot) -> Result<(BootDetail, Vec<Event>), StoreE
 
 /// How many boots of a host are admitted at a time; more than two only when it starts again and
 /// again without a report.
-const ADMITTED: usize = 3;
+const ADMITTED: usize = BOOTS_AT_START;
 
 /// The running boot of each host.
 #[derive(Debug, Default)]
@@ -138,7 +138,11 @@ impl Boots {
         for boot in stored {
             let (detail, events) = read_boot(&boot)?;
             if let Some(running) = Running::restore(&boot, detail, events) {
+                let reported = running.progress.reported;
                 all.insert(boot.boot.host.as_str().into(), running);
+                if reported {
+                    all.prove(&boot.boot.id);
+                }
             }
         }
         Ok(Self {
@@ -210,10 +214,8 @@ impl Boots {
     /// `None` when no host has this boot.
     pub(super) fn report(&self, boot: &str, event: Event) -> Option<Recorded> {
         let mut all = self.all();
-        let host = all.by_id.get(boot).cloned()?;
-        let admitted = all.by_host.get_mut(&host)?;
-        let (returned, ended) = admitted.prove(boot)?;
-        let running = admitted.current()?;
+        let (host, returned) = all.prove(boot)?;
+        let running = all.by_host.get_mut(&host)?.current()?;
         let mut changes = Vec::new();
         if returned {
             tracing::info!(host = &*host, boot, "boot goes on, no other one has begun");
@@ -221,15 +223,11 @@ impl Boots {
             changes.push(Change::Boot(running.row(&host)));
         }
         changes.extend(running.record(event).map(Change::Event));
-        let recorded = Recorded {
+        Some(Recorded {
             boot: Arc::clone(&running.id),
             began: false,
             changes,
-        };
-        for id in ended {
-            all.by_id.remove(&id);
-        }
-        Some(recorded)
+        })
     }
 
     /// Finds the host that has a boot with this id, and what is known about that boot.
@@ -274,6 +272,19 @@ impl All {
         for id in ended {
             self.by_id.remove(&id);
         }
+    }
+}
+
+impl All {
+    /// Makes a boot the running one of its host: those before it have ended. Tells whether another
+    /// one seemed to run.
+    fn prove(&mut self, boot: &str) -> Option<(Arc<str>, bool)> {
+        let host = self.by_id.get(boot).cloned()?;
+        let (returned, ended) = self.by_host.get_mut(&host)?.prove(boot)?;
+        for id in ended {
+            self.by_id.remove(&id);
+        }
+        Some((host, returned))
     }
 }
 

@@ -1,11 +1,12 @@
-//! What the appliance remembers: leases, boots and their timelines, on disk before any reply
-//! that depends on them.
+//! What the appliance remembers: leases, boots and their timelines, documents and records, on disk
+//! before any reply that depends on them.
 //!
 //! It refuses to know what the rows mean: they are plain text and numbers here, so that every
 //! database stores them alike. The hot path never reads it; memory is loaded once, at start.
 
 mod memory;
 mod sqlite;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -15,10 +16,14 @@ use std::path::PathBuf;
 
 pub use memory::Memory;
 pub use sqlite::{Reader, Sqlite};
+pub use tables::{Order, Page};
 pub use writer::{Commit, QueueFull, Urgency, Writer};
 
 /// Boots that are kept of each host; the oldest goes first.
 pub const BOOTS_PER_HOST: u32 = 20;
+
+/// Boots of each host that an appliance goes on with after its restart.
+pub const BOOTS_AT_START: usize = 3;
 
 /// Events that are kept of each boot; what comes later is counted and dropped.
 ///
@@ -74,6 +79,32 @@ pub struct EventRow {
     pub event: String,
 }
 
+/// A value that is replaced whole, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentRow {
+    /// What it is.
+    pub kind: String,
+    /// Its name among those of its kind.
+    pub name: String,
+    /// The value, as JSON.
+    pub body: String,
+}
+
+/// Something that is only ever added, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordRow {
+    /// What it is.
+    pub kind: String,
+    /// Its number among those of its kind.
+    pub seq: u64,
+    /// When it happened, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// What it is about: mostly a host.
+    pub subject: String,
+    /// All else, as JSON.
+    pub body: String,
+}
+
 /// One change of what is stored; applying it twice changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -90,6 +121,24 @@ pub enum Change {
     Boot(BootRow),
     /// Writes an event of a boot.
     Event(EventRow),
+    /// Writes a document over the one with its kind and name.
+    Put(DocumentRow),
+    /// Forgets a document.
+    Remove {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// Adds a record; one with its number stays as it is.
+    Append(RecordRow),
+    /// Forgets the records of a kind up to and with a number.
+    Trim {
+        /// The kind.
+        kind: String,
+        /// The last number that goes.
+        until: u64,
+    },
 }
 
 /// A boot with its timeline.
@@ -106,8 +155,12 @@ pub struct StoredBoot {
 pub struct Stored {
     /// All leases.
     pub leases: Vec<LeaseRow>,
-    /// The newest boot of each host.
+    /// The newest [`BOOTS_AT_START`] boots of each host, oldest first.
     pub boots: Vec<StoredBoot>,
+    /// All documents, by kind and name.
+    pub documents: Vec<DocumentRow>,
+    /// The newest record of each kind.
+    pub newest: Vec<RecordRow>,
 }
 
 /// A database that keeps the rows.

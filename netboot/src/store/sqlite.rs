@@ -11,8 +11,10 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, QueryBuilder, Row, SqliteConnection};
 
+use super::tables::{self, Page};
 use super::{
-    BOOTS_PER_HOST, BootRow, Change, EventRow, LeaseRow, Store, StoreError, Stored, StoredBoot,
+    BOOTS_AT_START, BOOTS_PER_HOST, BootRow, Change, DocumentRow, EventRow, LeaseRow, RecordRow,
+    Store, StoreError, Stored, StoredBoot,
 };
 
 /// Name of the file in the data directory.
@@ -130,6 +132,8 @@ impl Store for Sqlite {
         Ok(Stored {
             leases: read_leases(connection).await?,
             boots: read_newest_boots(connection).await?,
+            documents: tables::documents(connection, None).await?,
+            newest: tables::newest(connection).await?,
         })
     }
 
@@ -160,6 +164,7 @@ async fn write(connection: &mut SqliteConnection, changes: &[Change]) -> Result<
     // In the order in which they began, which is also the order in which they are numbered.
     let mut boots: Vec<&BootRow> = Vec::new();
     let mut events = Vec::new();
+    let mut tables = tables::Batch::default();
     for change in changes {
         match change {
             Change::Lease(row) => {
@@ -173,6 +178,9 @@ async fn write(connection: &mut SqliteConnection, changes: &[Change]) -> Result<
                 None => boots.push(row),
             },
             Change::Event(row) => events.push(row),
+            Change::Put(_) | Change::Remove { .. } | Change::Append(_) | Change::Trim { .. } => {
+                tables.take(change);
+            }
         }
     }
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -193,6 +201,7 @@ async fn write(connection: &mut SqliteConnection, changes: &[Change]) -> Result<
     for rows in pieces(&events) {
         write_events(&mut transaction, rows).await?;
     }
+    tables.write(&mut transaction).await?;
     transaction.commit().await
 }
 
@@ -220,7 +229,7 @@ async fn forget(
 }
 
 /// Cuts rows into pieces of the sizes in [`ROWS`].
-fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+pub(super) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let size = ROWS.into_iter().find(|size| *size <= rows.len())?;
         let (piece, rest) = rows.split_at(size);
@@ -349,10 +358,14 @@ async fn read_newest_boots(
         what: "boots",
         source,
     };
+    // Older by the row's number, as in `write_boot`.
     let rows = sqlx::query(
-        "SELECT id, host, started_ms, detail FROM boots \
-         WHERE rowid IN (SELECT MAX(rowid) FROM boots GROUP BY host) ORDER BY host",
+        "SELECT id, host, started_ms, detail FROM (\
+           SELECT id, host, started_ms, detail, rowid AS number, \
+             ROW_NUMBER() OVER (PARTITION BY host ORDER BY rowid DESC) AS age FROM boots\
+         ) AS aged WHERE age <= $1 ORDER BY host, number",
     )
+    .bind(i64::try_from(BOOTS_AT_START).unwrap_or(i64::MAX))
     .fetch_all(&mut *connection)
     .await
     .map_err(failed)?;
@@ -401,11 +414,11 @@ async fn read_events(
 }
 
 /// Databases have no unsigned numbers; a time beyond 292 million years is that far away.
-fn signed(value: u64) -> i64 {
+pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn unsigned(value: i64) -> u64 {
+pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
 }
 
@@ -413,7 +426,11 @@ fn unsigned(value: i64) -> u64 {
 #[derive(Debug)]
 pub struct Reader {
     connection: SqliteConnection,
+    schema: i64,
 }
+
+/// The schema that brought documents and records.
+const WITH_TABLES: i64 = 2;
 
 impl Reader {
     /// Opens the store for reading; `None` when there is none yet.
@@ -453,7 +470,10 @@ impl Reader {
         if found > known {
             return Err(StoreError::NewerSchema { path, found, known });
         }
-        Ok(Some(Self { connection }))
+        Ok(Some(Self {
+            connection,
+            schema: found,
+        }))
     }
 
     /// Reads what an appliance would start with.
@@ -464,7 +484,38 @@ impl Reader {
         Ok(Stored {
             leases: read_leases(&mut self.connection).await?,
             boots: read_newest_boots(&mut self.connection).await?,
+            documents: self.documents(None).await?,
+            newest: match self.schema {
+                WITH_TABLES.. => tables::newest(&mut self.connection).await?,
+                _ => Vec::new(),
+            },
         })
+    }
+
+    /// Reads the documents of a kind, or all, by kind and name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn documents(&mut self, kind: Option<&str>) -> Result<Vec<DocumentRow>, StoreError> {
+        if self.schema < WITH_TABLES {
+            return Ok(Vec::new());
+        }
+        tables::documents(&mut self.connection, kind).await
+    }
+
+    /// Reads one page of the records of a kind.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn records(
+        &mut self,
+        kind: &str,
+        page: &Page<'_>,
+    ) -> Result<Vec<RecordRow>, StoreError> {
+        if self.schema < WITH_TABLES {
+            return Ok(Vec::new());
+        }
+        tables::records(&mut self.connection, kind, page).await
     }
 
     /// Reads all leases.

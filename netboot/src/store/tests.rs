@@ -54,6 +54,7 @@ async fn what_was_committed_is_there_after_a_restart() {
             boot: boot("b1", 10),
             events: vec![event("b1", 0), event("b1", 1)],
         }],
+        ..Stored::default()
     };
     let mut reader = Reader::open(data.path()).await.unwrap().unwrap();
     assert_eq!(reader.read().await.unwrap(), expected, "beside the writer");
@@ -102,11 +103,14 @@ async fn a_clock_that_goes_back_costs_no_boot() {
     ];
     store.commit(&changes).await.unwrap();
     let newest = store.load().await.unwrap().boots;
+    assert_eq!(newest.len(), BOOTS_AT_START);
     let expected = StoredBoot {
         boot: boot("y", 9),
         events: vec![event("y", 0)],
     };
-    assert_eq!(newest, [expected], "the newest is the one written last");
+    assert_eq!(newest[2], expected, "the newest is the one written last");
+    assert_eq!(newest[1].boot, boot("z", 10), "oldest first");
+    assert_eq!(newest[0].boot.id, "future19");
 
     store
         .commit(&[Change::Boot(boot("future2", 8))])
@@ -155,6 +159,136 @@ async fn boots_of_hosts_that_left_the_site_go() {
     assert_eq!(events, [("c", 0), ("a", 1), ("never", 0)]);
 }
 
+fn document(name: &str, body: &str) -> DocumentRow {
+    DocumentRow {
+        kind: "token".to_owned(),
+        name: name.to_owned(),
+        body: body.to_owned(),
+    }
+}
+
+fn record(kind: &str, seq: u64, subject: &str) -> RecordRow {
+    RecordRow {
+        kind: kind.to_owned(),
+        seq,
+        at_ms: 5,
+        subject: subject.to_owned(),
+        body: "{}".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn documents_are_replaced_and_records_stay_as_they_are() {
+    let data = tempfile::tempdir().unwrap();
+    let mut sqlite = Sqlite::open(data.path()).await.unwrap();
+    let mut memory = Memory::default();
+    let remove = |name: &str| Change::Remove {
+        kind: "token".to_owned(),
+        name: name.to_owned(),
+    };
+    let batches = [
+        vec![
+            Change::Put(document("a", "1")),
+            Change::Put(document("a", "2")),
+            Change::Put(document("b", "1")),
+            Change::Put(document("c", "1")),
+            remove("c"),
+            Change::Append(record("audit", 1, "web1")),
+            Change::Append(record("event", 1, "web1")),
+            Change::Append(record("event", 2, "web2")),
+        ],
+        vec![
+            remove("b"),
+            Change::Put(document("c", "3")),
+            Change::Append(record("event", 3, "web1")),
+        ],
+    ];
+    for changes in &batches {
+        sqlite.commit(changes).await.unwrap();
+        memory.commit(changes).await.unwrap();
+    }
+    let stored = sqlite.load().await.unwrap();
+    assert_eq!(stored.documents, [document("a", "2"), document("c", "3")]);
+    let newest = [record("audit", 1, "web1"), record("event", 3, "web1")];
+    assert_eq!(stored.newest, newest);
+    assert_eq!(
+        memory.load().await.unwrap(),
+        stored,
+        "all stores do the same"
+    );
+
+    let forged = record("audit", 1, "web9");
+    sqlite.commit(&[Change::Append(forged)]).await.unwrap();
+    assert_eq!(sqlite.load().await.unwrap().newest, newest);
+}
+
+#[tokio::test]
+async fn records_are_read_by_the_page() {
+    let data = tempfile::tempdir().unwrap();
+    let mut store = Sqlite::open(data.path()).await.unwrap();
+    let mut changes: Vec<Change> = (1..=10)
+        .map(|seq| record("event", seq, if seq % 2 == 0 { "even" } else { "odd" }))
+        .map(Change::Append)
+        .collect();
+    changes.push(Change::Trim {
+        kind: "event".to_owned(),
+        until: 2,
+    });
+    store.commit(&changes).await.unwrap();
+    let mut reader = Reader::open(data.path()).await.unwrap().unwrap();
+    let (old, new) = (Order::OldestFirst, Order::NewestFirst);
+    let cases: [(&str, Option<&str>, Option<u64>, Order, u32, &[u64]); 6] = [
+        ("the first ones", None, None, old, 3, &[3, 4, 5]),
+        ("what came after", None, Some(5), old, 9, &[6, 7, 8, 9, 10]),
+        ("the last ones", None, None, new, 2, &[10, 9]),
+        ("those before", None, Some(9), new, 2, &[8, 7]),
+        ("about one", Some("odd"), Some(4), old, 2, &[5, 7]),
+        ("none", Some("neither"), None, old, 9, &[]),
+    ];
+    for (name, subject, beyond, order, limit, expected) in cases {
+        let page = Page {
+            subject,
+            beyond,
+            order,
+            limit,
+        };
+        let rows = reader.records("event", &page).await.unwrap();
+        let found: Vec<u64> = rows.iter().map(|row| row.seq).collect();
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_an_older_version_has_no_documents() {
+    let data = tempfile::tempdir().unwrap();
+    Sqlite::open(data.path())
+        .await
+        .unwrap()
+        .close()
+        .await
+        .unwrap();
+    let file = format!("sqlite://{}", data.path().join("netboot.db").display());
+    let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect(&file)
+        .await
+        .unwrap();
+    for statement in [
+        "DROP TABLE documents",
+        "DROP TABLE records",
+        "DELETE FROM _sqlx_migrations WHERE version = 2",
+    ] {
+        sqlx::query(statement)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+    }
+    drop(connection);
+    let mut reader = Reader::open(data.path()).await.unwrap().unwrap();
+    assert_eq!(reader.read().await.unwrap(), Stored::default());
+    let mut store = Sqlite::open(data.path()).await.unwrap();
+    let changes = [Change::Put(document("a", "1"))];
+    store.commit(&changes).await.unwrap();
+}
+
 #[tokio::test]
 async fn many_rows_in_one_transaction_all_arrive() {
     let data = tempfile::tempdir().unwrap();
@@ -192,7 +326,7 @@ async fn a_newer_schema_is_refused() {
         opened,
         Err(StoreError::NewerSchema {
             found: 99,
-            known: 1,
+            known: 2,
             ..
         })
     ));

@@ -36,8 +36,13 @@ fn heartbeat(uptime_ms: u64, system: &str) -> What {
     let stage = Stage::Heartbeat {
         tree: Digest::of(b"tree"),
         state: system.to_owned(),
+        failed_checks: Vec::new(),
     };
-    What::Report(Report { uptime_ms, stage })
+    What::Report(Report {
+        sequence: 0,
+        uptime_ms,
+        stage,
+    })
 }
 
 /// Plays events a second apart and keeps what is stored, as the store would.
@@ -74,7 +79,7 @@ impl Play {
                     self.events.retain(|event| event.seq != row.seq);
                     self.events.push(row);
                 }
-                Change::Lease(_) | Change::Free { .. } => panic!("no lease is stored here"),
+                other => panic!("{other:?} is no change of a boot"),
             }
         }
         Some(recorded)
@@ -128,6 +133,78 @@ fn a_boot_goes_on_after_a_restart_with_the_same_id() {
         "firmware starts a new boot"
     );
     assert_eq!(play.boots.find(&boot), None, "no one had its token");
+}
+
+#[test]
+fn after_a_restart_the_boots_of_a_host_that_may_report_are_the_same() {
+    let target = |detail: &mut BootDetail| {
+        let digest = Digest::of(b"x");
+        detail.target = Some(Target {
+            image: "host".to_owned(),
+            manifest: digest,
+            tree: digest,
+            kernel: digest,
+            initrd: digest,
+            rootfs: digest,
+        });
+    };
+    let mut stored: Vec<StoredBoot> = Vec::new();
+    let mut keep = |recorded: &Recorded| {
+        for change in recorded.changes.clone() {
+            match change {
+                Change::Boot(boot) => match stored.iter_mut().find(|one| one.boot.id == boot.id) {
+                    Some(known) => known.boot = boot,
+                    None => stored.push(StoredBoot {
+                        boot,
+                        events: Vec::new(),
+                    }),
+                },
+                Change::Event(row) => {
+                    let known = stored.iter_mut().find(|one| one.boot.id == row.boot);
+                    known.unwrap().events.push(row);
+                }
+                other => panic!("{other:?} is no change of a boot"),
+            }
+        }
+    };
+    let boots = Boots::default();
+    let mut begin = |second: u64| {
+        let mut id = None;
+        for (millis, what) in [
+            (0, dhcp(Firmware::Ipxe)),
+            (1, fetch(File::Script, Transfer::Started)),
+        ] {
+            let at = Timestamp(second * 1_000 + millis);
+            let event = Event { at, what };
+            let recorded = boots.record(&host(), event, Mode::Authoritative, target);
+            let recorded = recorded.unwrap();
+            keep(&recorded);
+            id = Some(recorded.boot);
+        }
+        id.unwrap()
+    };
+    let (ended, running) = (begin(1), begin(2));
+    let report = Event {
+        at: Timestamp(3_000),
+        what: heartbeat(1, "running"),
+    };
+    let recorded = boots.report(&running, report).unwrap();
+    let newest = begin(4);
+    let mut keep_report = stored.clone();
+    for change in recorded.changes {
+        if let Change::Event(row) = change {
+            let known = keep_report.iter_mut().find(|one| one.boot.id == row.boot);
+            known.unwrap().events.push(row);
+        }
+    }
+    for (name, boots) in [
+        ("before", boots),
+        ("after", Boots::restore(keep_report).unwrap()),
+    ] {
+        assert_eq!(boots.find(&ended), None, "{name}: its successor reported");
+        assert!(boots.find(&running).is_some(), "{name}: it runs");
+        assert!(boots.find(&newest).is_some(), "{name}: it may run");
+    }
 }
 
 #[test]
