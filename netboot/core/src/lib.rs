@@ -9,6 +9,7 @@ pub mod explain;
 pub mod mac;
 pub mod router;
 pub mod script;
+pub mod selector;
 pub mod site;
 pub mod tftp;
 pub mod time;

@@ -8,12 +8,18 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
-use super::read::{Place, Placed, Problems, Table};
-use super::word::{CommandLine, Label, SshKey};
-use super::{Appliance, ImageRef, Problem, ProblemKind, Role, Site, SourceFile, hosts, networks};
+use super::read::{Place, Placed, Problems, Table, parse};
+use super::word::{Label, SshKey};
+use super::{
+    Appliance, Limits, Parameters, Problem, ProblemKind, SecretSource, Site, SourceFile,
+    environment, hosts, networks, policy, power, roles, secret,
+};
 
 /// Where metrics are served unless the site says otherwise: on the appliance itself.
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9667);
+
+/// Where operators reach the API unless the site says otherwise: on the appliance itself.
+const API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9443);
 
 /// Syntax errors that are told of one file: one missing quote makes dozens.
 const SYNTAX_ERRORS: usize = 3;
@@ -28,7 +34,15 @@ pub(super) struct Draft {
     pub(super) unread_network: bool,
     /// Some role could not be read, so that a host may well have it.
     pub(super) unread_role: bool,
-    pub(super) roles: BTreeMap<Arc<str>, Placed<Role>>,
+    /// Some environment could not be read, so that a host may well be of it.
+    pub(super) unread_environment: bool,
+    /// Some secret could not be read, so that it may well be the one that is named.
+    pub(super) unread_secret: bool,
+    pub(super) roles: BTreeMap<Arc<str>, Placed<roles::Draft>>,
+    pub(super) environments: BTreeMap<Arc<str>, Placed<environment::Draft>>,
+    pub(super) secrets: BTreeMap<Arc<str>, Placed<SecretSource>>,
+    pub(super) limits: Option<Placed<Limits>>,
+    pub(super) parameters: Parameters,
     pub(super) hosts: Vec<hosts::Draft>,
     pub(super) ssh_keys: Vec<Arc<str>>,
 }
@@ -55,6 +69,8 @@ pub(super) fn check(files: &[SourceFile]) -> Result<Site, Vec<Problem>> {
         } else {
             draft.unread_network = true;
             draft.unread_role = true;
+            draft.unread_environment = true;
+            draft.unread_secret = true;
         }
     }
     let nowhere = Place {
@@ -66,9 +82,16 @@ pub(super) fn check(files: &[SourceFile]) -> Result<Site, Vec<Problem>> {
         problems.add(&nowhere, ProblemKind::MissingKey { key: "site", table });
     }
     networks::check(&draft, &mut problems);
+    roles::check(&draft, &mut problems);
+    environment::check(&draft, &mut problems);
     hosts::check(&draft, &mut problems);
+    power::check(&draft, &mut problems);
     match draft.name.take() {
-        Some(name) if problems.is_empty() => Ok(build(draft, name.value.0)),
+        Some(name) if problems.is_empty() => {
+            let mut site = build(draft, name.value.0);
+            site.advice = problems.into_advice();
+            Ok(site)
+        }
         _ => Err(problems.finish()),
     }
 }
@@ -87,7 +110,28 @@ fn read(mut file: Table<'_>, draft: &mut Draft, problems: &mut Problems<'_>) {
         }
     }
     for (name, table) in file.named("role", problems) {
-        read_role(&name, table, draft, problems);
+        roles::read(&name, table, draft, problems);
+    }
+    let environments = &mut draft.environments;
+    let read =
+        |table: Table<'_>, problems: &mut Problems<'_>| Some(environment::read(table, problems));
+    let unread = named(&mut file, "environment", environments, problems, read);
+    draft.unread_environment |= unread == Unread::Some;
+    let unread = named(
+        &mut file,
+        "secret",
+        &mut draft.secrets,
+        problems,
+        secret::read,
+    );
+    draft.unread_secret |= unread == Unread::Some;
+    if let Some(table) = file.table("limits", problems) {
+        let place = table.place.clone();
+        if let Some(first) = &draft.limits {
+            problems.duplicate(&place, &first.place, "[limits]".to_owned());
+        }
+        let value = policy::read_limits(table, problems);
+        draft.limits = Some(Placed { value, place });
     }
     for table in file.tables("host", problems) {
         draft.hosts.extend(hosts::read(table, problems));
@@ -105,6 +149,9 @@ fn read_site(mut table: Table<'_>, draft: &mut Draft, problems: &mut Problems<'_
     if draft.name.is_none() {
         draft.name = name;
     }
+    draft
+        .parameters
+        .extend(environment::read_parameters(&mut table, problems));
     table.finish(problems);
 }
 
@@ -113,65 +160,76 @@ fn read_appliance(mut table: Table<'_>, draft: &mut Draft, problems: &mut Proble
     if let Some(first) = &draft.appliance {
         problems.duplicate(&place, &first.place, "[appliance]".to_owned());
     }
-    let http_port = table.integer("http-port", problems).map_or(80, |port| {
-        u16::try_from(port.value)
-            .ok()
-            .filter(|port| *port > 0)
-            .unwrap_or_else(|| {
-                let reason = format!("{} is not a port, 1 to 65535", port.value);
-                let key = "http-port".to_owned();
+    let mut value = Appliance::default();
+    if let Some(port) = table.count("http-port", 1..=65535, problems) {
+        value.http_port = port;
+    }
+    let https = table.integer("https-port", problems);
+    if let Some(port) = &https {
+        match u16::try_from(port.value).ok().filter(|port| *port > 0) {
+            Some(number) if number != value.http_port => value.https_port = number,
+            Some(_) => {
+                let text = "HTTP and HTTPS need two ports".to_owned();
+                problems.contradiction(&port.place, text);
+            }
+            None => {
+                let key = "https-port".to_owned();
+                let reason = format!("{} is not 1 to 65535", port.value);
                 problems.add(&port.place, ProblemKind::BadValue { key, reason });
-                80
-            })
-    });
-    let metrics = table.parsed::<SocketAddr>("metrics", problems);
-    let value = Appliance {
-        http_port,
-        metrics: metrics.map_or(METRICS, |metrics| metrics.value),
-    };
+            }
+        }
+    }
+    if let Some(api) = table.parsed::<SocketAddr>("api", problems) {
+        value.api = api.value;
+    }
+    if let Some(metrics) = table.parsed::<SocketAddr>("metrics", problems) {
+        value.metrics = metrics.value;
+        if metrics.value == value.api {
+            let text = format!("{} is the API's", metrics.value);
+            problems.contradiction(&metrics.place, text);
+        }
+    }
     draft.appliance = Some(Placed { value, place });
     table.finish(problems);
 }
 
-fn read_role(
-    name: &Placed<String>,
-    mut table: Table<'_>,
-    draft: &mut Draft,
+/// Reads the tables `[KEY.NAME]` whose names are labels, and refuses a name that comes twice.
+fn named<T>(
+    file: &mut Table<'_>,
+    key: &'static str,
+    all: &mut BTreeMap<Arc<str>, Placed<T>>,
     problems: &mut Problems<'_>,
-) {
-    let image = table.parsed::<ImageRef>("image", problems);
-    let image = table.required("image", image, problems);
-    let command_line = table.parsed::<CommandLine>("command-line", problems);
-    let ssh_keys = ssh_keys(&mut table, problems);
-    table.finish(problems);
-    let label: Label = match name.value.parse() {
-        Ok(label) => label,
-        Err(error) => {
-            draft.unread_role = true;
-            let key = "role".to_owned();
-            let reason = format!("{error}");
-            return problems.add(&name.place, ProblemKind::BadValue { key, reason });
+    mut read: impl FnMut(Table<'_>, &mut Problems<'_>) -> Option<T>,
+) -> Unread {
+    let mut unread = Unread::None;
+    for (name, table) in file.named(key, problems) {
+        let value = read(table, problems);
+        let place = name.place.clone();
+        let (Some(label), Some(value)) = (parse::<Label>(key, &name, problems), value) else {
+            unread = Unread::Some;
+            continue;
+        };
+        if let Some(first) = all.get(&label.value.0) {
+            let what = format!("{key} `{}`", label.value.0);
+            problems.duplicate(&place, &first.place, what);
+        } else {
+            all.insert(label.value.0, Placed { value, place });
         }
-    };
-    if let Some(first) = draft.roles.get(&label.0) {
-        let what = format!("role `{}`", label.0);
-        return problems.duplicate(&name.place, &first.place, what);
     }
-    let role = Role {
-        name: Arc::clone(&label.0),
-        image: image.map_or_else(unnamed, |image| image.value),
-        command_line: command_line.map(|line| line.value.0),
-        ssh_keys,
-    };
-    let place = name.place.clone();
-    draft.roles.insert(label.0, Placed { value: role, place });
+    unread
 }
 
-/// Stands for an image that was told to be missing, so that hosts of the role are still checked.
-fn unnamed() -> ImageRef {
-    ImageRef {
-        name: "".into(),
-        digest: None,
+/// Whether a table could not be read, so that what names it may well be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    None,
+    Some,
+}
+
+/// Says that a secret is named and not given.
+pub(super) fn secret(draft: &Draft, name: &str, place: &Place, problems: &mut Problems<'_>) {
+    if !draft.unread_secret && !draft.secrets.contains_key(name) {
+        problems.contradiction(place, format!("there is no secret `{name}`"));
     }
 }
 
@@ -194,13 +252,15 @@ fn build(draft: Draft, name: Arc<str>) -> Site {
     let roles: BTreeMap<_, _> = draft
         .roles
         .into_iter()
-        .map(|(name, role)| (name, role.value))
+        .map(|(name, draft)| (name, draft.value.role))
         .collect();
+    let environments = draft.environments.into_iter();
+    let secrets = draft.secrets.into_iter();
     let mut site = Site {
         name,
         appliance: draft
             .appliance
-            .map_or_else(default_appliance, |found| found.value),
+            .map_or_else(Appliance::default, |found| found.value),
         by_base: (0..)
             .zip(&networks)
             .map(|(index, network)| (network.subnet.base(), index))
@@ -213,6 +273,15 @@ fn build(draft: Draft, name: Arc<str>) -> Site {
         by_guid: HashMap::new(),
         by_address: HashMap::new(),
         roles,
+        environments: environments
+            .map(|(name, draft)| (name, draft.value.environment))
+            .collect(),
+        secrets: secrets.map(|(name, draft)| (name, draft.value)).collect(),
+        limits: draft
+            .limits
+            .map_or_else(Limits::default, |found| found.value),
+        parameters: draft.parameters,
+        advice: Vec::new(),
     };
     for host in draft.hosts {
         let mut host = host.host;
@@ -228,9 +297,13 @@ fn build(draft: Draft, name: Arc<str>) -> Site {
     site
 }
 
-fn default_appliance() -> Appliance {
-    Appliance {
-        http_port: 80,
-        metrics: METRICS,
+impl Default for Appliance {
+    fn default() -> Self {
+        Self {
+            http_port: 80,
+            https_port: 443,
+            api: API,
+            metrics: METRICS,
+        }
     }
 }

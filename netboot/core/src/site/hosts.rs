@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::read::{Place, Placed, Problems, Table};
-use super::word::Label;
-use super::{Host, Mode, ProblemKind, Site, check};
+use super::word::{Label, LabelValue, ParameterName};
+use super::{Host, Mode, ProblemKind, Site, check, environment, power};
 use crate::{Guid, Mac};
 
 /// Interfaces of one host; servers with more ports boot from a few of them.
@@ -23,6 +23,8 @@ pub(super) struct Draft {
     guid: Option<Placed<Guid>>,
     address: Option<Placed<Ipv4Addr>>,
     role: Place,
+    pub(super) environment: Option<Place>,
+    pub(super) bmc: Option<power::Draft>,
 }
 
 pub(super) fn read(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<Draft> {
@@ -42,6 +44,17 @@ pub(super) fn read(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<
     let role = table.parsed::<Label>("role", problems);
     let role = table.required("role", role, problems);
     let ssh_keys = check::ssh_keys(&mut table, problems);
+    let rack = table.parsed::<LabelValue>("rack", problems);
+    let environment = table.parsed::<Label>("environment", problems);
+    let labels = table.pairs::<ParameterName, LabelValue>("labels", problems);
+    let protected = table.truth("protected", problems);
+    let parameters = environment::read_parameters(&mut table, problems);
+    let bmc = table.table("bmc", problems).and_then(|mut bmc| {
+        if let Some(name) = &name {
+            bmc.title = format!("[host.bmc] of `{}`", name.value.0);
+        }
+        power::read(bmc, problems)
+    });
     if macs.is_empty() && table.has("macs") {
         let key = "macs".to_owned();
         let reason = "a host has at least one hardware address".to_owned();
@@ -58,12 +71,23 @@ pub(super) fn read(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<
             role: role.value.0,
             ssh_keys,
             login_keys: Vec::new(),
+            rack: rack.map(|rack| rack.value.0),
+            environment: environment.as_ref().map(|it| Arc::clone(&it.value.0)),
+            labels: labels
+                .into_iter()
+                .map(|(key, value)| (key.value.0, value.value.0))
+                .collect(),
+            protected: protected.is_some_and(|protected| protected.value),
+            parameters,
+            bmc: bmc.as_ref().map(|draft| draft.bmc.clone()),
         },
         name: name.place,
         macs,
         guid,
         address,
         role: role.place,
+        environment: environment.map(|environment| environment.place),
+        bmc,
     })
 }
 

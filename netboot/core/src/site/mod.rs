@@ -10,20 +10,31 @@ use std::time::Duration;
 
 use image_manifest::Digest;
 
+use crate::selector::Selector;
 use crate::{Guid, Mac};
 
 mod check;
+mod environment;
 mod hosts;
 mod networks;
+mod policy;
+mod power;
 mod problem;
 mod read;
+mod roles;
+mod secret;
 mod subnet;
 #[cfg(test)]
 mod tests;
 mod word;
 
+pub use environment::{Environment, Parameter, Parameters};
+pub use policy::{BootMethod, DeployPolicy, Heal, Limits};
+pub use power::{Bmc, BmcAddress, BootFirmware, Protocol, Trust, Waiver};
 pub use problem::{Location, Problem, ProblemKind, SourceFile};
+pub use secret::SecretSource;
 pub use subnet::Subnet;
+pub use word::MalformedWord;
 
 /// One place: what stands in the `*.toml` files of a site directory.
 #[derive(Clone, Debug)]
@@ -36,6 +47,16 @@ pub struct Site {
     pub networks: Vec<Arc<Network>>,
     /// What hosts are for, by name.
     pub roles: BTreeMap<Arc<str>, Role>,
+    /// Parts that change before or after others, by name.
+    pub environments: BTreeMap<Arc<str>, Environment>,
+    /// Where secrets come from, by name.
+    pub secrets: BTreeMap<Arc<str>, SecretSource>,
+    /// How much one change may touch.
+    pub limits: Limits,
+    /// Parameters of all hosts.
+    pub parameters: Parameters,
+    /// What is allowed and an operator should know, in the order of the files.
+    pub advice: Vec<Problem>,
     hosts: Vec<Arc<Host>>,
     by_name: HashMap<Arc<str>, usize>,
     by_mac: HashMap<Mac, usize>,
@@ -50,6 +71,10 @@ pub struct Site {
 pub struct Appliance {
     /// Port of the HTTP server, on the appliance's address in each network.
     pub http_port: u16,
+    /// Port of the HTTPS server for hosts, on the appliance's address in each network.
+    pub https_port: u16,
+    /// Where operators reach the API.
+    pub api: SocketAddr,
     /// Where the metrics are served.
     pub metrics: SocketAddr,
 }
@@ -128,10 +153,17 @@ pub struct Role {
     pub command_line: Option<Arc<str>>,
     /// Public keys that may log in to its hosts.
     pub ssh_keys: Vec<Arc<str>>,
+    /// Names of the secrets that its hosts are given at boot.
+    pub secrets: Vec<Arc<str>>,
+    /// Parameters of its hosts.
+    pub parameters: Parameters,
+    /// How its hosts are deployed.
+    pub deploy: DeployPolicy,
 }
 
 /// Names an image: by name, or by name and exact digest of its manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ImageRef {
     /// Its name.
     pub name: Arc<str>,
@@ -156,6 +188,18 @@ pub struct Host {
     pub ssh_keys: Vec<Arc<str>>,
     /// All keys that may log in: of the site, its role and its own.
     pub login_keys: Vec<Arc<str>>,
+    /// The rack that it stands in.
+    pub rack: Option<Arc<str>>,
+    /// Name of its environment, which the site has.
+    pub environment: Option<Arc<str>>,
+    /// What else selectors can name it by.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Whether it is touched only when a person overrides this.
+    pub protected: bool,
+    /// Parameters of its own.
+    pub parameters: Parameters,
+    /// Its BMC; without one a person turns it on and off.
+    pub bmc: Option<Bmc>,
 }
 
 impl Site {
@@ -224,6 +268,24 @@ impl Site {
     #[must_use]
     pub fn role_of(&self, host: &Host) -> Option<&Role> {
         self.roles.get(&host.role)
+    }
+
+    /// Returns how a host is deployed: as its role says, and as its own firmware boots.
+    #[must_use]
+    pub fn deploy_policy(&self, host: &Host) -> DeployPolicy {
+        let role = self.roles.get(&host.role);
+        let mut policy = role.map_or_else(DeployPolicy::default, |role| role.deploy.clone());
+        if let Some(boot) = host.bmc.as_ref().and_then(|bmc| bmc.boot) {
+            policy.boot = boot;
+        }
+        policy
+    }
+
+    /// Returns the hosts that a selector names, in the order of the files.
+    #[must_use]
+    pub fn select(&self, selector: &Selector) -> Vec<&Arc<Host>> {
+        let named = |host: &&Arc<Host>| selector.selects(host);
+        self.hosts.iter().filter(named).collect()
     }
 
     /// Returns `http://ADDRESS[:PORT]` of the appliance in a network.

@@ -4,11 +4,10 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::str::FromStr;
 use std::time::Duration;
 
 use super::read::{Place, Placed, Problems, Table};
-use super::word::{Domain, Label, Span};
+use super::word::{Domain, Label, Span, words};
 use super::{Mode, Network, Pool, Reach, Strangers, Subnet, check};
 
 /// How long an address is given unless the network says otherwise.
@@ -33,23 +32,8 @@ pub(super) struct Draft {
     strangers: Option<Place>,
 }
 
-macro_rules! words {
-    ($type:ident, $expected:literal, $($word:literal => $value:ident),+) => {
-        impl FromStr for $type {
-            type Err = &'static str;
-
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                match text {
-                    $($word => Ok(Self::$value),)+
-                    _ => Err($expected),
-                }
-            }
-        }
-    };
-}
-
-words!(Mode, "expected `authoritative` or `proxy`", "authoritative" => Authoritative, "proxy" => Proxy);
-words!(Strangers, "expected `ignore` or `lease`", "ignore" => Ignore, "lease" => Lease);
+words!(Mode, "`authoritative` or `proxy`", "authoritative" => Authoritative, "proxy" => Proxy);
+words!(Strangers, "`ignore` or `lease`", "ignore" => Ignore, "lease" => Lease);
 
 pub(super) fn read(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<Draft> {
     let name = table.parsed::<Label>("name", problems);

@@ -120,6 +120,9 @@ pub enum ProblemKind {
     /// Two values do not fit together.
     #[error("{0}")]
     Contradiction(String),
+    /// It is allowed, and an operator should know.
+    #[error("{0}")]
+    Advice(String),
 }
 
 fn expected(known: &[&'static str]) -> String {

@@ -3,13 +3,13 @@
 //! It refuses to know what a site is; `check` asks it for keys.
 
 use std::fmt::Display;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Location, Problem, ProblemKind, SourceFile};
+use super::{Location, Parameter, Problem, ProblemKind, SourceFile};
 
 /// A span of one of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,17 +29,29 @@ pub(super) struct Placed<T> {
 #[derive(Debug)]
 pub(super) struct Problems<'f> {
     files: &'f [SourceFile],
-    found: Vec<(Place, ProblemKind, Option<Place>)>,
+    found: Vec<Found>,
+    advice: Vec<Found>,
 }
+
+type Found = (Place, ProblemKind, Option<Place>);
 
 impl<'f> Problems<'f> {
     pub(super) fn new(files: &'f [SourceFile]) -> Self {
-        let found = Vec::new();
-        Self { files, found }
+        Self {
+            files,
+            found: Vec::new(),
+            advice: Vec::new(),
+        }
     }
 
     pub(super) fn add(&mut self, place: &Place, kind: ProblemKind) {
         self.found.push((place.clone(), kind, None));
+    }
+
+    /// Says what is allowed and should be looked at.
+    pub(super) fn advise(&mut self, place: &Place, text: String) {
+        let advice = ProblemKind::Advice(text);
+        self.advice.push((place.clone(), advice, None));
     }
 
     pub(super) fn contradiction(&mut self, place: &Place, text: String) {
@@ -56,27 +68,35 @@ impl<'f> Problems<'f> {
     }
 
     /// Returns all problems in the order of the files.
-    pub(super) fn finish(mut self) -> Vec<Problem> {
-        self.found
-            .sort_by_key(|(place, ..)| (place.file, place.span.start));
-        let locate = |place: &Place| match self.files.get(place.file) {
-            Some(file) => Location::of(file, place.span.clone()),
-            None => Location {
-                path: "site".into(),
-                line: 1,
-                column: 1,
-                span: 0..0,
-            },
-        };
-        self.found
-            .iter()
-            .map(|(place, kind, first)| Problem {
-                location: locate(place),
-                kind: kind.clone(),
-                first: first.as_ref().map(locate),
-            })
-            .collect()
+    pub(super) fn finish(self) -> Vec<Problem> {
+        locate(self.files, self.found)
     }
+
+    /// Returns all advice in the order of the files.
+    pub(super) fn into_advice(self) -> Vec<Problem> {
+        locate(self.files, self.advice)
+    }
+}
+
+fn locate(files: &[SourceFile], mut found: Vec<Found>) -> Vec<Problem> {
+    found.sort_by_key(|(place, ..)| (place.file, place.span.start));
+    let locate = |place: &Place| match files.get(place.file) {
+        Some(file) => Location::of(file, place.span.clone()),
+        None => Location {
+            path: "site".into(),
+            line: 1,
+            column: 1,
+            span: 0..0,
+        },
+    };
+    found
+        .iter()
+        .map(|(place, kind, first)| Problem {
+            location: locate(place),
+            kind: kind.clone(),
+            first: first.as_ref().map(locate),
+        })
+        .collect()
 }
 
 /// A TOML table that is asked for its keys; what is not asked for is unknown.
@@ -153,6 +173,24 @@ impl<'a> Table<'a> {
             let integer = value.as_integer()?;
             i64::from_str_radix(integer.as_str(), integer.radix()).ok()
         })
+    }
+
+    /// Takes a whole number of a range.
+    pub(super) fn count<T: TryFrom<i64>>(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<i64>,
+        problems: &mut Problems<'_>,
+    ) -> Option<T> {
+        let found = self.integer(key, problems)?;
+        let value = range.contains(&found.value).then_some(found.value);
+        let value = value.and_then(|value| T::try_from(value).ok());
+        if value.is_none() {
+            let (key, first, last) = (key.to_owned(), range.start(), range.end());
+            let reason = format!("{} is not {first} to {last}", found.value);
+            problems.add(&found.place, ProblemKind::BadValue { key, reason });
+        }
+        value
     }
 
     /// Takes a string and parses it.
@@ -241,6 +279,82 @@ impl<'a> Table<'a> {
         named
     }
 
+    /// Takes a table of values under names that the operator chose.
+    fn chosen(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems<'_>,
+    ) -> Vec<(Placed<String>, Placed<&'a DeValue<'a>>)> {
+        let Some(table) = self.table(key, problems) else {
+            return Vec::new();
+        };
+        let chosen = table.entries.iter().map(|(name, found)| {
+            let name = Placed {
+                place: table.at(name.span()),
+                value: name.get_ref().to_string(),
+            };
+            let place = table.at(found.span());
+            let value = found.get_ref();
+            (name, Placed { value, place })
+        });
+        chosen.collect()
+    }
+
+    /// Takes a table of strings, and parses each name and value.
+    pub(super) fn pairs<K: FromStr<Err: Display>, V: FromStr<Err: Display>>(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems<'_>,
+    ) -> Vec<(Placed<K>, Placed<V>)> {
+        let mut pairs = Vec::new();
+        for (name, found) in self.chosen(key, problems) {
+            let Some(text) = found.value.as_str() else {
+                problems.add(
+                    &found.place,
+                    wrong_type(&name.value, "a string", found.value),
+                );
+                continue;
+            };
+            let text = Placed {
+                value: text.to_owned(),
+                place: found.place,
+            };
+            let value = parse(&name.value, &text, problems);
+            let name = parse(key, &name, problems);
+            pairs.extend(name.zip(value));
+        }
+        pairs
+    }
+
+    /// Takes a table of plain values.
+    pub(super) fn parameters(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems<'_>,
+    ) -> Vec<(Placed<String>, Placed<Parameter>)> {
+        let mut parameters = Vec::new();
+        for (name, found) in self.chosen(key, problems) {
+            let value = match found.value {
+                DeValue::String(text) => Some(Parameter::Text(text.as_ref().into())),
+                DeValue::Boolean(truth) => Some(Parameter::Truth(*truth)),
+                DeValue::Integer(integer) => {
+                    let value = i64::from_str_radix(integer.as_str(), integer.radix());
+                    value.ok().map(Parameter::Integer)
+                }
+                _ => None,
+            };
+            let place = found.place;
+            match value {
+                Some(value) => parameters.push((name, Placed { value, place })),
+                None => {
+                    let expected = "a string, an integer, true or false";
+                    problems.add(&place, wrong_type(&name.value, expected, found.value));
+                }
+            }
+        }
+        parameters
+    }
+
     /// Takes a list of tables, such as `[[host]]`.
     pub(super) fn tables(
         &mut self,
@@ -318,7 +432,7 @@ fn wrong_type(key: &str, expected: &'static str, found: &DeValue<'_>) -> Problem
     }
 }
 
-fn parse<T: FromStr<Err: Display>>(
+pub(super) fn parse<T: FromStr<Err: Display>>(
     key: &str,
     text: &Placed<String>,
     problems: &mut Problems<'_>,

@@ -93,14 +93,14 @@ adress = "10.77.0.11"
     let problems = check(&[first, second]).unwrap_err();
     let expected = [
         "1.toml:3:8: `name`: `Lab` is not a name: at most 63 of a-z, 0-9 and `-`, with a letter or digit at both ends",
-        "1.toml:4:1: unknown key `colour` in [site]; it may have: name",
+        "1.toml:4:1: unknown key `colour` in [site]; it may have: name, parameters",
         "1.toml:7:10: `subnet`: `10.77.0.1/24` has host bits; its subnet is `10.77.0.0/24`",
         "1.toml:9:8: `mode`: expected `authoritative` or `proxy`",
         "1.toml:10:9: `lease`: `10` is not a time such as `90s`, `10m`, `12h` or `7d`",
         "2.toml:4:30: `macs` must be a list of strings, and is an integer",
         "2.toml:4:33: `macs`: `52:54:0:77:0:1` is not a hardware address such as `52:54:00:00:00:01`",
         "2.toml:5:8: there is no role `web`",
-        "2.toml:6:1: unknown key `adress` in [[host]] `a`; it may have: name, macs, guid, address, role, ssh",
+        "2.toml:6:1: unknown key `adress` in [[host]] `a`; it may have: name, macs, guid, address, role, ssh, rack, environment, labels, protected, parameters, bmc",
     ];
     assert_eq!(problems, expected);
 }

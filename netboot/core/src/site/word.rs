@@ -25,6 +25,31 @@ fn malformed(text: &str, expected: &'static str) -> MalformedWord {
     }
 }
 
+/// Reads and writes an enum as one of a few words.
+macro_rules! words {
+    ($type:ident, $expected:literal, $($word:literal => $value:ident),+) => {
+        impl std::str::FromStr for $type {
+            type Err = &'static str;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $($word => Ok(Self::$value),)+
+                    _ => Err(concat!("expected ", $expected)),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self {
+                    $(Self::$value => $word,)+
+                })
+            }
+        }
+    };
+}
+pub(super) use words;
+
 /// One label of a host name (RFC 1123 §2.1), in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Label(pub(super) Arc<str>);
@@ -61,12 +86,78 @@ impl FromStr for Domain {
     type Err = MalformedWord;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() <= 200 && text.split('.').all(is_label) {
+        if is_domain(text) {
             Ok(Self(text.into()))
         } else {
             Err(malformed(text, "a domain such as `rack1.example.net`"))
         }
     }
+}
+
+pub(super) fn is_domain(text: &str) -> bool {
+    text.len() <= 200 && text.split('.').all(is_label)
+}
+
+/// Defines a text with a rule of its own.
+macro_rules! texts {
+    ($($(#[$doc:meta])* $type:ident: $expected:literal, $rule:expr;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(super) struct $type(pub(super) Arc<str>);
+
+        impl FromStr for $type {
+            type Err = MalformedWord;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let rule: fn(&str) -> bool = $rule;
+                if rule(text) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(malformed(text, $expected))
+                }
+            }
+        }
+    )+};
+}
+
+texts! {
+    /// A text on one line, such as a serial number.
+    Line: "one line of at most 255 characters", is_line;
+    /// An account of a BMC: what is not ASCII becomes another account on the way.
+    BmcUser: "a user: at most 255 printable ASCII characters",
+        |text| is_line(text) && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    /// A file of the site directory.
+    RelativePath: "a path in the site directory, without `..`", is_relative_path;
+    /// A file of the site directory, or of the appliance.
+    SecretPath: "a path in the site directory or an absolute one, without `..`",
+        |text| is_relative_path(text.strip_prefix('/').unwrap_or(text));
+    /// An environment variable.
+    VariableName: "an environment variable such as `BMC_PASSWORD`",
+        |text| is_name(text, b"_") && !text.starts_with(|c: char| c.is_ascii_digit());
+    /// A credential of systemd: a file name.
+    CredentialName: "a credential's name: a-z, A-Z, 0-9, `-`, `_` and `.`",
+        |text| is_name(text, b"-_.") && !text.starts_with('.');
+    /// A parameter, or the key of a label.
+    ParameterName: "a name: at most 63 of a-z, A-Z, 0-9, `-`, `_` and `.`, that begins with a letter",
+        |text| text.len() <= 63 && is_name(text, b"-_.")
+            && text.starts_with(|c: char| c.is_ascii_alphabetic());
+    /// The value of a label, which selectors can name.
+    LabelValue: "a label's value: at most 63 of a-z, A-Z, 0-9, `-`, `_` and `.`",
+        |text| text.len() <= 63 && is_name(text, b"-_.");
+}
+
+fn is_line(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 255 && !text.contains(char::is_control)
+}
+
+fn is_name(text: &str, punctuation: &[u8]) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || punctuation.contains(&byte);
+    !text.is_empty() && text.len() <= 255 && text.bytes().all(good)
+}
+
+fn is_relative_path(text: &str) -> bool {
+    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    is_line(text) && text.split('/').all(plain)
 }
 
 /// A time such as `90s`, `10m`, `12h` or `7d`.
@@ -165,6 +256,20 @@ impl std::fmt::Display for ImageRef {
             Some(digest) => write!(f, "@{digest}"),
             None => Ok(()),
         }
+    }
+}
+
+impl TryFrom<String> for ImageRef {
+    type Error = MalformedWord;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<ImageRef> for String {
+    fn from(image: ImageRef) -> Self {
+        image.to_string()
     }
 }
 
