@@ -188,6 +188,7 @@ fn tree(what: &What) -> Option<Digest> {
             Some(*tree)
         }
         Stage::Unhealthy(unwell) => Some(unwell.tree),
+        Stage::Drift(drift) => Some(drift.tree),
         Stage::Stage1 { .. }
         | Stage::RootFetched { .. }
         | Stage::SwitchRoot

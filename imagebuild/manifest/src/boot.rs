@@ -4,11 +4,12 @@
 //! All of it travels as JSON. Readers ignore fields that they do not know, so that an image
 //! outlives the appliance that it was made with.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
+use crate::{Digest, Secret, Token};
 
 /// What an initrd knows about the root file system it was built with; the file
 /// [`BootImage::PATH`] of the initrd.
@@ -44,6 +45,34 @@ impl BootImage {
     pub const PATH: &str = "etc/firstboot/image.json";
 }
 
+/// What only one run of stage1 knows: body of `POST /v1/boots/<boot>/credential`, which the boot
+/// token of the command line admits, and of `POST /v1/boots/<boot>/secrets`.
+///
+/// The token is exchanged once. An exchange whose answer was lost is asked for again with the same
+/// nonce, and nothing else is given the credential or a secret again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Exchange {
+    /// 16 random bytes, as hexadecimal digits.
+    pub nonce: Token,
+}
+
+/// What a boot shows from now on, instead of its token: answer to an [`Exchange`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Credential {
+    /// The bearer token of everything that the boot asks and reports.
+    pub credential: Token,
+}
+
+/// The secrets of a host: answer to `POST /v1/boots/<boot>/secrets`, given until stage1 has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HostSecrets {
+    /// Their contents by name; a name is a plain file name.
+    pub secrets: BTreeMap<String, Secret>,
+}
+
 /// What one host is told about itself: answer to `GET /v1/boots/<boot>/host`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -57,6 +86,12 @@ pub struct HostConfig {
     pub network: NetworkConfig,
     /// Seconds between two heartbeats of the agent.
     pub heartbeat_seconds: u32,
+    /// What the site says to the host's programs, by name.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    /// Names of the secrets that the host has to ask for.
+    #[serde(default)]
+    pub secrets: Vec<String>,
 }
 
 /// How one host is connected: the same address from firmware to the running system.
@@ -84,11 +119,23 @@ pub struct NetworkConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Report {
+    /// Grows from one report of a boot to the next, also over a restart of the agent; a report that
+    /// is not the newest one is refused. 0 where it was stored by a version that knew none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sequence: u64,
     /// Milliseconds since the kernel started (`CLOCK_BOOTTIME`).
     pub uptime_ms: u64,
     /// What happened.
     #[serde(flatten)]
     pub stage: Stage,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands a reference over"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What stage1 and the agent report.
@@ -140,7 +187,12 @@ pub enum Stage {
         tree: Digest,
         /// What `systemctl is-system-running` says now.
         state: String,
+        /// Names of the image's checks that fail now.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        failed_checks: Vec<String>,
     },
+    /// Files of the host are no longer those of its image, or they are again.
+    Drift(Drift),
 }
 
 /// Why a host that is up is not well.
@@ -154,4 +206,30 @@ pub struct Unhealthy {
     /// Units that failed.
     #[serde(default)]
     pub failed_units: Vec<String>,
+    /// Checks of the image that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_checks: Vec<FailedCheck>,
+}
+
+/// A check of the image that failed on the running host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FailedCheck {
+    /// Its name, such as `unit ssh.service`, `port 22` or `command database`.
+    pub name: String,
+    /// What was found instead, for the operator.
+    pub reason: String,
+}
+
+/// What was changed on a running host that is to stay as its image is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Drift {
+    /// Digest of the tree that is mounted as root.
+    pub tree: Digest,
+    /// Paths that were added, changed or removed, sorted; the first of them, when there are many.
+    pub paths: Vec<String>,
+    /// How many more there are.
+    #[serde(default)]
+    pub omitted: u64,
 }

@@ -3,10 +3,17 @@
 //! It refuses to know how an image is built, served or booted: it depends on none of our crates.
 
 mod boot;
+mod checks;
 mod digest;
 pub mod layout;
 mod manifest;
+mod secret;
 
-pub use boot::{BootImage, Chunks, HostConfig, NetworkConfig, Report, Stage, Unhealthy};
+pub use boot::{
+    BootImage, Chunks, Credential, Drift, Exchange, FailedCheck, HostConfig, HostSecrets,
+    NetworkConfig, Report, Stage, Unhealthy,
+};
+pub use checks::{CheckCommand, Checks};
 pub use digest::{Digest, Hasher, MalformedDigest};
 pub use manifest::{Artifact, Kernel, Manifest, Role};
+pub use secret::{MalformedToken, Secret, Token};

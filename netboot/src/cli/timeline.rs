@@ -108,11 +108,36 @@ fn told(stage: &Stage) -> String {
         Stage::Failed { reason } => format!("gave up: {reason}"),
         Stage::AgentStarted { tree } => format!("agent runs on tree {}", tree.short()),
         Stage::Healthy { tree } => format!("healthy on tree {}", tree.short()),
-        Stage::Unhealthy(unwell) => format!(
-            "unhealthy: systemd says `{}` {}",
-            unwell.state,
-            unwell.failed_units.join(", ")
+        Stage::Unhealthy(unwell) => {
+            let checks = unwell.failed_checks.iter().map(|check| check.name.clone());
+            let failed: Vec<_> = unwell.failed_units.iter().cloned().chain(checks).collect();
+            format!(
+                "unhealthy: systemd says `{}` {}",
+                unwell.state,
+                failed.join(", ")
+            )
+        }
+        Stage::Heartbeat {
+            state,
+            failed_checks,
+            ..
+        } if failed_checks.is_empty() => format!("heartbeat, system is `{state}`"),
+        Stage::Heartbeat {
+            state,
+            failed_checks,
+            ..
+        } => format!(
+            "heartbeat, system is `{state}`, failing: {}",
+            failed_checks.join(", ")
         ),
-        Stage::Heartbeat { state, .. } => format!("heartbeat, system is `{state}`"),
+        Stage::Drift(drift) if drift.paths.is_empty() => "its files are as in its image".to_owned(),
+        Stage::Drift(drift) => format!(
+            "changed since it booted: {}{}",
+            drift.paths.join(", "),
+            match drift.omitted {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            }
+        ),
     }
 }

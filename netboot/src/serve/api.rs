@@ -2,6 +2,7 @@
 //!
 //! It refuses whoever does not show the token of the host's running boot.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -464,6 +465,8 @@ fn config(host: &Host, mac: Option<Mac>, address: Ipv4Addr, network: &Network) -
             domain: network.domain.as_ref().map(ToString::to_string),
         },
         heartbeat_seconds: HEARTBEAT_SECONDS,
+        parameters: BTreeMap::new(),
+        secrets: Vec::new(),
     }
 }
 
@@ -497,6 +500,7 @@ fn step(stage: &Stage) -> &'static str {
         Stage::Healthy { .. } => "healthy",
         Stage::Unhealthy(_) => "unhealthy",
         Stage::Heartbeat { .. } => "heartbeat",
+        Stage::Drift(_) => "drift",
     }
 }
 

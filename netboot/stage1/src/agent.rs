@@ -57,8 +57,12 @@ pub(crate) fn run(path: &Path) -> ExitCode {
             state = now;
             deliver(&appliance, &report::now(verdict(tree, &state)));
         }
-        let state = state.clone();
-        heartbeats.send(&appliance, &report::now(Stage::Heartbeat { tree, state }));
+        let heartbeat = Stage::Heartbeat {
+            tree,
+            state: state.clone(),
+            failed_checks: Vec::new(),
+        };
+        heartbeats.send(&appliance, &report::now(heartbeat));
     }
 }
 
@@ -86,6 +90,7 @@ fn verdict(tree: Digest, state: &str) -> Stage {
         tree,
         state: state.to_owned(),
         failed_units: systemd::failed_units(),
+        failed_checks: Vec::new(),
     })
 }
 

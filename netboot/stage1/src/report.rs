@@ -22,7 +22,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Makes a report of something that happened just now.
 pub(crate) fn now(stage: Stage) -> Report {
     let uptime_ms = uptime::milliseconds();
-    Report { uptime_ms, stage }
+    Report {
+        // A clock that only goes forward, also over a restart of the agent.
+        sequence: uptime_ms,
+        uptime_ms,
+        stage,
+    }
 }
 
 /// Sends one report, once.

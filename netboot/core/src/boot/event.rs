@@ -151,8 +151,13 @@ pub enum Transfer {
 const REASON: usize = 1024;
 /// Longest word that is kept, such as a kernel's release or a unit's name.
 const WORD: usize = 128;
-/// Most failed units that are kept.
+/// Most failed units that are kept, and most failed checks.
 const UNITS: usize = 32;
+/// Longest reason of a failed check that is kept: some lines of a command's output.
+const CHECK: usize = 256;
+/// Most paths that are kept of what was changed on a host, and their longest.
+const PATHS: usize = 64;
+const PATH: usize = 256;
 
 /// Returns a text as it may stand on an operator's terminal: without control characters, and
 /// without those that turn the direction of what follows.
@@ -234,8 +239,33 @@ fn tame(stage: &mut Stage) {
             for unit in &mut unwell.failed_units {
                 cut(unit, WORD);
             }
+            unwell.failed_checks.truncate(UNITS);
+            for check in &mut unwell.failed_checks {
+                cut(&mut check.name, WORD);
+                cut(&mut check.reason, CHECK);
+            }
         }
-        Stage::Heartbeat { state, .. } => cut(state, WORD),
+        Stage::Heartbeat {
+            state,
+            failed_checks,
+            ..
+        } => {
+            cut(state, WORD);
+            failed_checks.truncate(UNITS);
+            for check in failed_checks {
+                cut(check, WORD);
+            }
+        }
+        Stage::Drift(drift) => {
+            let kept = drift.paths.len().min(PATHS);
+            drift.omitted = drift
+                .omitted
+                .saturating_add((drift.paths.len() - kept) as u64);
+            drift.paths.truncate(kept);
+            for path in &mut drift.paths {
+                cut(path, PATH);
+            }
+        }
         Stage::RootFetched { .. }
         | Stage::SwitchRoot
         | Stage::AgentStarted { .. }

@@ -81,7 +81,7 @@ impl Step {
                 Stage::Healthy { .. } | Stage::Unhealthy(_) | Stage::Heartbeat { .. } => {
                     Some(Self::Health)
                 }
-                Stage::Failed { .. } => None,
+                Stage::Failed { .. } | Stage::Drift(_) => None,
             },
             What::Refused { .. } | What::Restarted => None,
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use image_manifest::{Digest, Report, Stage, Unhealthy};
+use image_manifest::{Digest, FailedCheck, Report, Stage, Unhealthy};
 
 use super::*;
 use crate::Timestamp;
@@ -49,7 +49,11 @@ fn fetch(file: File, bytes: u64) -> What {
 
 fn report(stage: Stage) -> What {
     let uptime_ms = 1;
-    What::Report(Report { uptime_ms, stage })
+    What::Report(Report {
+        sequence: 0,
+        uptime_ms,
+        stage,
+    })
 }
 
 /// Events one second apart.
@@ -99,10 +103,12 @@ fn the_verdict_says_what_was_seen_and_what_comes_next() {
         tree: tree(),
         state: "degraded".into(),
         failed_units: vec!["ssh.service".into()],
+        failed_checks: Vec::new(),
     };
     let beat = |state: &str| Stage::Heartbeat {
         tree: tree(),
         state: state.into(),
+        failed_checks: Vec::new(),
     };
     let with = |stage: Stage| [whole(), vec![report(stage)]].concat();
     let other = Digest::of(b"other");
@@ -363,14 +369,23 @@ fn what_hosts_say_is_printable_and_short() {
         tree: tree(),
         state: text.into(),
         failed_units: vec![text.into(); 40],
+        failed_checks: vec![
+            FailedCheck {
+                name: text.into(),
+                reason: text.into(),
+            };
+            40
+        ],
     };
     let short = Unhealthy {
         failed_units: vec![good.into(); 32],
+        failed_checks: ill(good).failed_checks[..32].to_vec(),
         ..ill(good)
     };
     let beat = |state: &str| Stage::Heartbeat {
         tree: tree(),
         state: state.into(),
+        failed_checks: Vec::new(),
     };
     let failed = |reason: &str| Stage::Failed {
         reason: reason.into(),

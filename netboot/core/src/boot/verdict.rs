@@ -104,7 +104,10 @@ pub fn verdict(events: &[Event], expected: &Expectation, now: Timestamp) -> Verd
 /// What the host said about itself last, if it did.
 fn reported(events: &[Event], expected: &Expectation, now: Timestamp) -> Option<Verdict> {
     let (at, said) = events.iter().rev().find_map(|event| match &event.what {
-        What::Report(report) => Some((event.at, &report.stage)),
+        // Whether its files are changed is another question than whether it is well.
+        What::Report(report) if !matches!(report.stage, Stage::Drift(_)) => {
+            Some((event.at, &report.stage))
+        }
         _ => None,
     })?;
     let (tree, ill) = match said {
@@ -116,8 +119,16 @@ fn reported(events: &[Event], expected: &Expectation, now: Timestamp) -> Option<
         }
         Stage::Unhealthy(ill) => (ill.tree, Some(unwell(ill))),
         Stage::Healthy { tree } => (*tree, None),
-        Stage::Heartbeat { tree, state } => match state.as_str() {
-            "running" => (*tree, None),
+        Stage::Heartbeat {
+            tree,
+            state,
+            failed_checks,
+        } => match state.as_str() {
+            "running" if failed_checks.is_empty() => (*tree, None),
+            "running" => (
+                *tree,
+                Some(format!("failing: {}", failed_checks.join(", "))),
+            ),
             // systemd is not done yet; the agent reports when it is.
             "initializing" | "starting" => return None,
             state => (*tree, Some(format!("systemd says `{state}`"))),
@@ -125,7 +136,8 @@ fn reported(events: &[Event], expected: &Expectation, now: Timestamp) -> Option<
         Stage::Stage1 { .. }
         | Stage::RootFetched { .. }
         | Stage::SwitchRoot
-        | Stage::AgentStarted { .. } => return None,
+        | Stage::AgentStarted { .. }
+        | Stage::Drift(_) => return None,
     };
     // Its address is renewed by another program, so only reports count.
     let quiet = now.since(at);
@@ -157,9 +169,20 @@ fn reported(events: &[Event], expected: &Expectation, now: Timestamp) -> Option<
 }
 
 fn unwell(ill: &Unhealthy) -> String {
-    match ill.failed_units.as_slice() {
-        [] => format!("systemd says `{}`", ill.state),
-        units => format!("systemd says `{}`: {} failed", ill.state, units.join(", ")),
+    let checks = ill.failed_checks.iter();
+    let checks: Vec<_> = checks
+        .map(|check| format!("{}: {}", check.name, check.reason))
+        .collect();
+    let checks = checks.join("; ");
+    match (ill.failed_units.as_slice(), ill.failed_checks.len()) {
+        ([], 0) => format!("systemd says `{}`", ill.state),
+        ([], _) => format!("systemd says `{}`, and failing: {checks}", ill.state),
+        (units, 0) => format!("systemd says `{}`: {} failed", ill.state, units.join(", ")),
+        (units, _) => format!(
+            "systemd says `{}`: {} failed, and failing: {checks}",
+            ill.state,
+            units.join(", ")
+        ),
     }
 }
 

@@ -117,7 +117,8 @@ fn peer() -> Peer {
 fn at(address: Ipv4Addr) -> Peer {
     let remote = SocketAddr::from((address, 50_000));
     let local = SocketAddr::from((APPLIANCE, 80));
-    Peer { remote, local }
+    let channel = crate::serve::http::Channel::Plain;
+    Peer { remote, local, channel }
 }
 
 /// Returns boot id and token that a script gives.
@@ -136,6 +137,7 @@ fn given(script: &str) -> (String, String) {
 fn healthy() -> Report {
     let tree = Digest::of(b"any");
     Report {
+        sequence: 1,
         uptime_ms: 9_000,
         stage: Stage::Healthy { tree },
     }

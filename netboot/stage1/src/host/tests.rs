@@ -1,5 +1,6 @@
 //! What a host's files say, and what is refused.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use image_manifest::NetworkConfig;
@@ -22,6 +23,8 @@ fn host() -> HostConfig {
             domain: Some("lab.test".to_owned()),
         },
         heartbeat_seconds: 10,
+        parameters: BTreeMap::from([("tier".to_owned(), "front".into())]),
+        secrets: vec!["db-password".to_owned()],
     }
 }
 
