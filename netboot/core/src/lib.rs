@@ -5,6 +5,7 @@
 
 pub mod boot;
 pub mod dhcp;
+pub mod difference;
 pub mod explain;
 pub mod mac;
 pub mod router;

@@ -80,8 +80,6 @@ pub enum Trust {
 pub enum Waiver {
     /// IPMI 1.5 sessions: nothing is encrypted, MD5 at best.
     Ipmi15,
-    /// TLS as old as 1.0, for BMCs whose firmware knows nothing newer.
-    Tls10,
 }
 
 /// Firmware that a boot device is set for.
@@ -94,7 +92,7 @@ pub enum BootFirmware {
 }
 
 words!(Protocol, "`ipmi` or `redfish`", "ipmi" => Ipmi, "redfish" => Redfish);
-words!(Waiver, "`ipmi-1.5` or `tls-1.0`", "ipmi-1.5" => Ipmi15, "tls-1.0" => Tls10);
+words!(Waiver, "`ipmi-1.5`", "ipmi-1.5" => Ipmi15);
 words!(BootFirmware, "`bios` or `uefi`", "bios" => Bios, "uefi" => Uefi);
 
 impl Protocol {
@@ -254,7 +252,6 @@ fn waived(protocol: Protocol, waivers: &[Placed<Waiver>], problems: &mut Problem
     for waiver in waivers {
         let of = match waiver.value {
             Waiver::Ipmi15 => Protocol::Ipmi,
-            Waiver::Tls10 => Protocol::Redfish,
         };
         if of != protocol {
             let text = format!("the waiver `{}` is for {of} only", waiver.value);
