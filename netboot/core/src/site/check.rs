@@ -11,7 +11,7 @@ use toml::de::DeTable;
 use super::read::{Place, Placed, Problems, Table, parse};
 use super::word::{Label, SshKey};
 use super::{
-    Appliance, Limits, Parameters, Problem, ProblemKind, SecretSource, Site, SourceFile,
+    Appliance, Limits, Parameters, Places, Problem, ProblemKind, Site, SourceFile, Trust,
     environment, hosts, networks, policy, power, roles, secret,
 };
 
@@ -40,7 +40,7 @@ pub(super) struct Draft {
     pub(super) unread_secret: bool,
     pub(super) roles: BTreeMap<Arc<str>, Placed<roles::Draft>>,
     pub(super) environments: BTreeMap<Arc<str>, Placed<environment::Draft>>,
-    pub(super) secrets: BTreeMap<Arc<str>, Placed<SecretSource>>,
+    pub(super) secrets: BTreeMap<Arc<str>, Placed<secret::Draft>>,
     pub(super) limits: Option<Placed<Limits>>,
     pub(super) parameters: Parameters,
     pub(super) hosts: Vec<hosts::Draft>,
@@ -88,7 +88,9 @@ pub(super) fn check(files: &[SourceFile]) -> Result<Site, Vec<Problem>> {
     power::check(&draft, &mut problems);
     match draft.name.take() {
         Some(name) if problems.is_empty() => {
+            let places = places(&draft, &problems);
             let mut site = build(draft, name.value.0);
+            site.places = places;
             site.advice = problems.into_advice();
             Ok(site)
         }
@@ -243,6 +245,28 @@ pub(super) fn ssh_keys(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Ve
     keys.into_iter().map(|key| key.value.0).collect()
 }
 
+/// Keeps where files and secrets are named: only the shell can tell whether they are there.
+fn places(draft: &Draft, problems: &Problems<'_>) -> Places {
+    let secrets = draft.secrets.iter();
+    let mut authorities = BTreeMap::new();
+    for host in &draft.hosts {
+        if let Some(bmc) = &host.bmc
+            && let (Trust::Authority(path), Some(place)) = (&bmc.bmc.trust, &bmc.authority)
+        {
+            let path = Arc::clone(path);
+            authorities
+                .entry(path)
+                .or_insert_with(|| problems.locate(place));
+        }
+    }
+    Places {
+        secrets: secrets
+            .map(|(name, draft)| (Arc::clone(name), problems.locate(&draft.value.place)))
+            .collect(),
+        authorities,
+    }
+}
+
 fn build(draft: Draft, name: Arc<str>) -> Site {
     let networks: Vec<_> = draft
         .networks
@@ -276,12 +300,15 @@ fn build(draft: Draft, name: Arc<str>) -> Site {
         environments: environments
             .map(|(name, draft)| (name, draft.value.environment))
             .collect(),
-        secrets: secrets.map(|(name, draft)| (name, draft.value)).collect(),
+        secrets: secrets
+            .map(|(name, draft)| (name, draft.value.source))
+            .collect(),
         limits: draft
             .limits
             .map_or_else(Limits::default, |found| found.value),
         parameters: draft.parameters,
         advice: Vec::new(),
+        places: Places::default(),
     };
     for host in draft.hosts {
         let mut host = host.host;

@@ -57,6 +57,8 @@ pub struct Site {
     pub parameters: Parameters,
     /// What is allowed and an operator should know, in the order of the files.
     pub advice: Vec<Problem>,
+    /// Where files and secrets are named.
+    pub places: Places,
     hosts: Vec<Arc<Host>>,
     by_name: HashMap<Arc<str>, usize>,
     by_mac: HashMap<Mac, usize>,
@@ -64,6 +66,15 @@ pub struct Site {
     by_address: HashMap<Ipv4Addr, usize>,
     by_base: BTreeMap<Ipv4Addr, usize>,
     appliances: HashSet<Ipv4Addr>,
+}
+
+/// Where a site names what only the shell can look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Where the source of each secret is given, by the secret's name.
+    pub secrets: BTreeMap<Arc<str>, Location>,
+    /// Where each file of authorities is first named, by its path.
+    pub authorities: BTreeMap<Arc<str>, Location>,
 }
 
 /// How the appliance itself is reached.

@@ -164,6 +164,7 @@ pub(super) struct Draft {
     address: Place,
     password: Place,
     kg: Option<Place>,
+    pub(super) authority: Option<Place>,
 }
 
 /// Reads `[host.bmc]`.
@@ -213,9 +214,9 @@ pub(super) fn read(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<
     }
     table.finish(problems);
     let (protocol, address, user, password) = (protocol?, address?, user?, password?);
-    let trust = match (certificate, authority) {
+    let trust = match (certificate, &authority) {
         (Some(certificate), _) => Trust::Pinned(certificate.value),
-        (None, Some(authority)) => Trust::Authority(authority.value.0),
+        (None, Some(authority)) => Trust::Authority(Arc::clone(&authority.value.0)),
         (None, None) => Trust::FirstUse,
     };
     Some(Draft {
@@ -237,6 +238,7 @@ pub(super) fn read(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<
         address: address.place,
         password: password.place,
         kg: kg.map(|kg| kg.place),
+        authority: authority.map(|authority| authority.place),
     })
 }
 

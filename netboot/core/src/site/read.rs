@@ -72,15 +72,19 @@ impl<'f> Problems<'f> {
         locate(self.files, self.found)
     }
 
+    /// Finds a place in its file.
+    pub(super) fn locate(&self, place: &Place) -> Location {
+        location(self.files, place)
+    }
+
     /// Returns all advice in the order of the files.
     pub(super) fn into_advice(self) -> Vec<Problem> {
         locate(self.files, self.advice)
     }
 }
 
-fn locate(files: &[SourceFile], mut found: Vec<Found>) -> Vec<Problem> {
-    found.sort_by_key(|(place, ..)| (place.file, place.span.start));
-    let locate = |place: &Place| match files.get(place.file) {
+fn location(files: &[SourceFile], place: &Place) -> Location {
+    match files.get(place.file) {
         Some(file) => Location::of(file, place.span.clone()),
         None => Location {
             path: "site".into(),
@@ -88,7 +92,12 @@ fn locate(files: &[SourceFile], mut found: Vec<Found>) -> Vec<Problem> {
             column: 1,
             span: 0..0,
         },
-    };
+    }
+}
+
+fn locate(files: &[SourceFile], mut found: Vec<Found>) -> Vec<Problem> {
+    found.sort_by_key(|(place, ..)| (place.file, place.span.start));
+    let locate = |place: &Place| location(files, place);
     found
         .iter()
         .map(|(place, kind, first)| Problem {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::ProblemKind;
-use super::read::{Problems, Table};
+use super::read::{Place, Problems, Table};
 use super::word::{CredentialName, SecretPath, VariableName};
 
 /// Where a secret comes from.
@@ -21,6 +21,23 @@ pub enum SecretSource {
     Credential(Arc<str>),
 }
 
+impl SecretSource {
+    /// Returns the path, when it is a file of the site directory.
+    #[must_use]
+    pub fn site_file(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::File(path) => (!path.starts_with('/')).then_some(path),
+            Self::Environment(_) | Self::Credential(_) => None,
+        }
+    }
+
+    /// Tells whether it is a file that only the appliance can decrypt.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        matches!(self, Self::File(path) if path.ends_with(".age"))
+    }
+}
+
 impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -31,8 +48,15 @@ impl fmt::Display for SecretSource {
     }
 }
 
+/// A secret's source that was read, and where it was given.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) source: SecretSource,
+    pub(super) place: Place,
+}
+
 /// Reads `[secret.X]`.
-pub(super) fn read(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<SecretSource> {
+pub(super) fn read(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<Draft> {
     let file = table.parsed::<SecretPath>("file", problems);
     let env = table.parsed::<VariableName>("env", problems);
     let credential = table.parsed::<CredentialName>("credential", problems);
@@ -51,8 +75,9 @@ pub(super) fn read(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<
         }
     }
     table.finish(problems);
-    let file = file.map(|file| SecretSource::File(file.value.0));
-    let env = env.map(|env| SecretSource::Environment(env.value.0));
-    let credential = credential.map(|name| SecretSource::Credential(name.value.0));
-    file.or(env).or(credential)
+    let file = file.map(|file| (SecretSource::File(file.value.0), file.place));
+    let env = env.map(|env| (SecretSource::Environment(env.value.0), env.place));
+    let credential = credential.map(|name| (SecretSource::Credential(name.value.0), name.place));
+    let (source, place) = file.or(env).or(credential)?;
+    Some(Draft { source, place })
 }
