@@ -6,7 +6,9 @@
 pub mod boot;
 pub mod dhcp;
 pub mod difference;
+pub mod drift;
 pub mod explain;
+pub mod lifecycle;
 pub mod mac;
 pub mod router;
 pub mod script;

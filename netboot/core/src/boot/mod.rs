@@ -12,4 +12,5 @@ mod verdict;
 pub use event::{Answer, Asked, Event, File, Protocol, Transfer, What, printable};
 pub use progress::{Progress, Step, begins};
 pub use stages::{StageSummary, bytes, stages};
+pub(crate) use verdict::unwell;
 pub use verdict::{Expectation, State, Verdict, verdict};

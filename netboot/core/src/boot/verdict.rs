@@ -168,7 +168,7 @@ fn reported(events: &[Event], expected: &Expectation, now: Timestamp) -> Option<
     Some(Verdict { state, text })
 }
 
-fn unwell(ill: &Unhealthy) -> String {
+pub(crate) fn unwell(ill: &Unhealthy) -> String {
     let checks = ill.failed_checks.iter();
     let checks: Vec<_> = checks
         .map(|check| format!("{}: {}", check.name, check.reason))

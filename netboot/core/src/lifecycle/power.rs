@@ -1,0 +1,152 @@
+//! What operations on a host's power led to.
+//!
+//! It refuses to send power off twice without having seen that the first one had no effect.
+
+use super::event::{Outcome, Power};
+use super::machine::{Machine, tamed};
+use super::plan::shutdown;
+use super::state::{Operation, Stage, Watched};
+use super::transition::{NoteKind, PowerIntent};
+use crate::lifecycle::plan::span;
+use std::time::Duration;
+
+/// How often power off is sent for one goal, at most: the second time only after the host was seen
+/// running for [`super::Policy::settle`] after the first.
+const OFFS: u32 = 2;
+/// Time between two reads of a power that is waited for.
+const OBSERVE: Duration = Duration::from_secs(5);
+/// The longest pause before something that did not work is tried again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(32);
+
+impl Machine<'_> {
+    /// Asks for what the stage needs next.
+    pub(super) fn issue(&mut self) {
+        let watched = self.watched();
+        let milliseconds =
+            |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let policy = self.policy;
+        let Some(work) = self.work() else { return };
+        let intent = match work.stage {
+            Stage::PoweringOff if work.offs == 0 => {
+                (work.off_sent, work.offs) = (Some(watched), 1);
+                let shutdown_ms = milliseconds(shutdown(&work.goal, policy));
+                PowerIntent::EnsureOff { shutdown_ms }
+            }
+            Stage::PoweringOff => PowerIntent::Observe,
+            Stage::SettingBoot => PowerIntent::BootOnce { by: policy.boot },
+            Stage::PoweringOn => PowerIntent::EnsureOn,
+            Stage::Waiting | Stage::Booting | Stage::Proving => return,
+        };
+        self.ask(intent);
+    }
+
+    /// Takes the end of an operation.
+    pub(super) fn power_done(&mut self, operation: Operation, outcome: &Outcome) {
+        let Some(work) = self.work() else { return };
+        // Whatever is not waited for any more says nothing about what is.
+        let Some(pending) = work
+            .pending
+            .take_if(|pending| pending.operation == operation)
+        else {
+            return;
+        };
+        if let Outcome::Done { power } = outcome {
+            self.power_seen(*power);
+        }
+        match (pending.intent, outcome) {
+            (_, Outcome::WrongHost { expected, found }) => self.power_failed(&format!(
+                "its BMC belongs to another machine: expected {}, found {}; nothing was sent to it",
+                tamed(expected),
+                tamed(found)
+            )),
+            (_, Outcome::Refused { why }) => {
+                self.power_failed(&format!("its BMC refused: {}", tamed(why)));
+            }
+            (
+                PowerIntent::EnsureOff { .. } | PowerIntent::Observe,
+                Outcome::Done { power: Power::Off },
+            )
+            | (PowerIntent::EnsureOn, Outcome::Done { power: Power::On })
+            | (PowerIntent::BootOnce { .. }, Outcome::Done { .. }) => self.advance(),
+            (PowerIntent::Observe, Outcome::Done { power }) => self.still(*power),
+            (PowerIntent::EnsureOff { .. }, Outcome::NotSent { why }) => {
+                if let Some(work) = self.work() {
+                    work.offs = work.offs.saturating_sub(1);
+                    work.off_sent = None;
+                }
+                self.missed(why);
+            }
+            (_, Outcome::NotSent { why } | Outcome::Unknown { why }) => self.missed(why),
+            (_, Outcome::Done { power }) => {
+                let why = format!(
+                    "the BMC took the command, and says that the power is {}",
+                    power.label()
+                );
+                self.missed(&why);
+            }
+        }
+    }
+
+    /// The host is not off yet, as the BMC says.
+    fn still(&mut self, power: Power) {
+        let (watched, settle) = (self.watched(), self.policy.settle);
+        let Some(work) = self.work() else { return };
+        let sent = work.off_sent.unwrap_or(watched);
+        if power == Power::On && work.offs < OFFS && watched.since(sent) >= settle {
+            (work.off_sent, work.offs) = (Some(watched), work.offs.saturating_add(1));
+            let text = format!(
+                "power off had no effect for {}: the host was seen running, so it is sent once more",
+                span(settle)
+            );
+            self.note(NoteKind::Trouble, text);
+            self.ask(PowerIntent::EnsureOff { shutdown_ms: 0 });
+            return;
+        }
+        work.due = Some(watched.after(OBSERVE));
+    }
+
+    /// Tries again later what did not work.
+    fn missed(&mut self, why: &str) {
+        let (watched, why) = (self.watched(), tamed(why));
+        let Some(work) = self.work() else { return };
+        work.misses = work.misses.saturating_add(1);
+        let pause = Duration::from_secs(1 << work.misses.min(5)).min(LONGEST_PAUSE);
+        work.due = Some(watched.after(pause));
+        let news = work.trouble.as_ref() != Some(&why);
+        work.trouble = Some(why.clone());
+        // A BMC that is away for minutes is one line of the timeline.
+        if news {
+            self.note(NoteKind::Trouble, why);
+        }
+    }
+
+    /// Takes up what the appliance may have been doing when it died.
+    pub(super) fn restarted(&mut self) {
+        let watched = self.watched();
+        let Some(work) = self.work() else { return };
+        match work.pending.as_ref().map(|pending| pending.intent) {
+            // It may have been sent: look before anything else.
+            Some(PowerIntent::EnsureOff { .. }) => {
+                (work.pending, work.due) = (None, Some(watched));
+            }
+            Some(_) => self.ask_again(),
+            None => {}
+        }
+    }
+
+    /// Tells whether an operation has been waited for too long.
+    pub(super) fn lost(&self) -> Option<Operation> {
+        let pending = self.state.work()?.pending.as_ref()?;
+        let patience = self.policy.operation(&pending.intent) + Duration::from_secs(15);
+        let late = self.watched().since(pending.since) >= patience;
+        late.then_some(pending.operation)
+    }
+
+    /// Tells whether the next operation is due.
+    pub(super) fn due(&self) -> bool {
+        let due = |due: Watched| due <= self.watched();
+        self.state
+            .work()
+            .is_some_and(|work| work.pending.is_none() && work.due.is_none_or(due))
+    }
+}

@@ -1,0 +1,311 @@
+//! Everything that is remembered of one host between two events.
+//!
+//! It refuses to hold what can be derived, and to grow: lists and texts have limits.
+
+use std::time::Duration;
+
+use image_manifest::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::event::{Power, PowerOrder};
+use super::generation::Generation;
+use super::transition::PowerIntent;
+use crate::Timestamp;
+
+/// Everything that is remembered of one host; one JSON document.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct HostState {
+    /// Its newest generations, oldest first.
+    pub generations: Vec<Generation>,
+    /// Number of the generation that it boots, whenever it boots.
+    pub desired: Option<u32>,
+    /// What is under way.
+    pub phase: Phase,
+    /// Whether it is meant to run; none as long as nobody said so.
+    pub wanted: Option<Power>,
+    /// What was seen of it last.
+    pub seen: Seen,
+    /// When its drift was healed, as watched; the newest are kept.
+    pub heals: Vec<Watched>,
+    /// The time that it was watched.
+    pub watch: Watch,
+    /// Number of the newest operation on its power.
+    pub operation: u64,
+    /// Number of the newest generation.
+    pub newest: u32,
+}
+
+/// What is under way with a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "phase",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case"
+)]
+pub enum Phase {
+    /// Nothing.
+    #[default]
+    Idle,
+    /// A deployment or an order about its power.
+    Active(Work),
+    /// Nothing, until a person looks.
+    Stopped {
+        /// Since when.
+        at: Timestamp,
+        /// Why, for the operator on call.
+        why: String,
+    },
+}
+
+/// A deployment or an order about power that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Work {
+    /// What it is to reach.
+    pub goal: Goal,
+    /// Where it stands.
+    pub stage: Stage,
+    /// When it began.
+    pub began: Timestamp,
+    /// When it began, as watched.
+    pub began_watched: Watched,
+    /// When the stage was entered.
+    pub entered: Timestamp,
+    /// When the stage was entered, as watched.
+    pub entered_watched: Watched,
+    /// The operation on its power whose end is waited for.
+    #[serde(default)]
+    pub pending: Option<Pending>,
+    /// When the next operation is due, as watched, if one is.
+    #[serde(default)]
+    pub due: Option<Watched>,
+    /// Operations of this stage that did not lead on.
+    #[serde(default)]
+    pub misses: u32,
+    /// When power off was last sent or may have been, as watched.
+    #[serde(default)]
+    pub off_sent: Option<Watched>,
+    /// How often power off was sent or may have been.
+    #[serde(default)]
+    pub offs: u32,
+    /// The boot that is to prove the generation.
+    #[serde(default)]
+    pub boot: Option<String>,
+    /// When the wait for a healthy report began, as watched.
+    #[serde(default)]
+    pub awaited: Option<Watched>,
+    /// When it last reported itself well, as watched.
+    #[serde(default)]
+    pub heard: Option<Watched>,
+    /// Since when it reports itself ill, as watched.
+    #[serde(default)]
+    pub ill: Option<Watched>,
+    /// What went wrong last.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// Generations that failed in this deployment, oldest first: as many as it rolled back.
+    #[serde(default)]
+    pub failed: Vec<u32>,
+}
+
+/// What a piece of work is to reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "goal",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case"
+)]
+pub enum Goal {
+    /// A generation is proven.
+    Deploy {
+        /// Its number.
+        generation: u32,
+    },
+    /// The power is as ordered.
+    Power {
+        /// The order.
+        order: PowerOrder,
+        /// Who gave it.
+        by: String,
+    },
+}
+
+/// Where a piece of work stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// The host is being switched off.
+    PoweringOff,
+    /// Its boot device is being set, once.
+    SettingBoot,
+    /// It is being switched on.
+    PoweringOn,
+    /// Somebody has to start it by hand.
+    Waiting,
+    /// It is to boot and to report itself well.
+    Booting,
+    /// It is to stay well for a while.
+    Proving,
+}
+
+impl Stage {
+    /// Returns the word for operators.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::PoweringOff => "powering-off",
+            Self::SettingBoot => "setting-boot",
+            Self::PoweringOn => "powering-on",
+            Self::Waiting => "waiting",
+            Self::Booting => "booting",
+            Self::Proving => "proving",
+        }
+    }
+}
+
+/// The number of one operation on a host's power: the shell performs each at most once in its
+/// lifetime, and names it in [`super::Event::PowerDone`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Operation(pub u64);
+
+/// An operation whose end is waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pending {
+    /// Its number.
+    pub operation: Operation,
+    /// What it is.
+    pub intent: PowerIntent,
+    /// When it was asked for, as watched.
+    pub since: Watched,
+}
+
+/// What was seen of a host last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Seen {
+    /// Its power.
+    pub power: Option<Power>,
+    /// Since when its power is not as wanted, as watched.
+    pub power_off_since: Option<Watched>,
+    /// Its newest boot.
+    pub boot: Option<Booted>,
+    /// The tree that it runs, as its newest boot reported.
+    pub tree: Option<Digest>,
+    /// Since when that is another tree than desired, as watched.
+    pub tree_off_since: Option<Watched>,
+    /// Files that were changed since its newest boot.
+    pub overlay: Vec<String>,
+    /// How many more there are.
+    pub overlay_omitted: u64,
+    /// Since when there are some, as watched.
+    pub overlay_since: Option<Watched>,
+    /// What is not well, as it said last.
+    pub ill: Option<String>,
+}
+
+/// A boot that was given a script.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Booted {
+    /// Its id.
+    pub boot: String,
+    /// The generation that the script booted.
+    pub generation: u32,
+}
+
+/// A point in watched time, in milliseconds.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Watched(pub u64);
+
+impl Watched {
+    /// Returns how long after `earlier` this is; nothing when it is before.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Returns the time `duration` later.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+}
+
+/// The time that a host was watched: the clock's, less its jumps and the appliance's absences.
+///
+/// Between two events at most [`Watch::MOST`] counts: a clock that jumps ahead, or an appliance that
+/// was down for an hour and so could hear no report, uses up no deadline. A clock that goes back
+/// counts nothing by itself, and every tick counts [`Watch::TICK`] then: no deadline is for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Watch {
+    /// What the clock said last.
+    pub clock: Timestamp,
+    /// The time that was watched in all.
+    pub total: Watched,
+    /// How much of it is stored.
+    pub stored: Watched,
+}
+
+impl Watch {
+    /// What counts at most between two events; four times the longest time between ticks of a host
+    /// with work under way, so that a busy appliance loses none.
+    pub const MOST: Duration = Duration::from_secs(30);
+    /// What a tick counts when the clock went back or stands; the time between two ticks.
+    pub const TICK: Duration = Duration::from_secs(1);
+    /// How much of it a crash may lose.
+    pub const UNSTORED: Duration = Duration::from_secs(10);
+}
+
+/// What is said of a host between ticks.
+const IDLE_TICK: Duration = Duration::from_secs(20);
+
+impl HostState {
+    /// Returns the generation with a number.
+    #[must_use]
+    pub fn generation(&self, number: u32) -> Option<&Generation> {
+        let mut newest_first = self.generations.iter().rev();
+        newest_first.find(|generation| generation.number == number)
+    }
+
+    /// Returns what the host boots, whenever it boots; none when it has to be adopted first.
+    #[must_use]
+    pub fn boots(&self) -> Option<&Generation> {
+        self.generation(self.desired?)
+    }
+
+    /// Returns the work that is under way.
+    #[must_use]
+    pub fn work(&self) -> Option<&Work> {
+        match &self.phase {
+            Phase::Active(work) => Some(work),
+            Phase::Idle | Phase::Stopped { .. } => None,
+        }
+    }
+
+    /// Returns where it stands, in one word.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match &self.phase {
+            Phase::Idle => "idle",
+            Phase::Active(work) => work.stage.label(),
+            Phase::Stopped { .. } => "stopped",
+        }
+    }
+
+    /// Returns how soon the next tick is due.
+    #[must_use]
+    pub fn tick_within(&self) -> Duration {
+        match self.phase {
+            Phase::Active(_) => Watch::TICK,
+            Phase::Idle | Phase::Stopped { .. } => IDLE_TICK,
+        }
+    }
+}
