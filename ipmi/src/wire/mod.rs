@@ -19,3 +19,4 @@ pub use packet::{
 };
 pub(crate) use packet::{UNCOVERED, begin_sealed};
 pub use reader::Malformed;
+pub(crate) use reader::Reader;
