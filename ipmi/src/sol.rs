@@ -1,1 +1,0 @@
-//! Serial over LAN.
