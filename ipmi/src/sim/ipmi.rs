@@ -1,1 +1,0 @@
-//! A simulated IPMI 2.0 BMC.
