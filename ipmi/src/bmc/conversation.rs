@@ -4,15 +4,21 @@ use std::future::Future;
 
 use super::{BootOverride, Error, Identity, PowerState, ResetKind, Sent};
 
+/// How much of its identity a BMC is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// What costs next to nothing: the system GUID, the certificate.
+    Quick,
+    /// Serial numbers, names and hardware addresses too.
+    Whole,
+}
+
 /// One authenticated conversation with one BMC; identity and act share it.
 ///
 /// Reads are repeated by the protocol as it sees fit; what acts is sent at most once per call.
 pub trait Conversation: Send {
-    /// Who the BMC says it is, asked now. Everything in `wanted` must be looked for; the rest as cheap as may be.
-    fn identity(
-        &mut self,
-        wanted: &super::Expected,
-    ) -> impl Future<Output = Result<Identity, Error>> + Send;
+    /// Who the BMC says it is, asked now.
+    fn identity(&mut self, depth: Depth) -> impl Future<Output = Result<Identity, Error>> + Send;
 
     /// The power, asked now.
     fn power(&mut self) -> impl Future<Output = Result<PowerState, Error>> + Send;

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Error, Fingerprint};
+use super::{Depth, Error, Fingerprint};
 
 /// What a BMC says about itself and its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -71,6 +71,16 @@ impl Expected {
             && self.serial.is_none()
             && self.certificate.is_none()
             && self.macs.is_empty()
+    }
+
+    /// How deep one must look to check it.
+    #[must_use]
+    pub fn depth(&self) -> Depth {
+        if self.serial.is_some() || !self.macs.is_empty() || self.is_empty() {
+            Depth::Whole
+        } else {
+            Depth::Quick
+        }
     }
 
     /// Checks that `found` is the host that was meant: everything that is recorded must be said, and be the same.

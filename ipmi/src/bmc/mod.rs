@@ -15,7 +15,7 @@ mod power;
 use std::time::Duration;
 
 pub use console::Console;
-pub use conversation::Conversation;
+pub use conversation::{Conversation, Depth};
 pub use endpoint::{
     Credentials, Endpoint, Fingerprint, NotAFingerprint, Protocol, Trust, Waiver, Waivers,
 };

@@ -63,6 +63,8 @@ impl Status {
     pub const INTEGRITY: Self = Self(0x05);
     /// Not that role for this user.
     pub const ROLE: Self = Self(0x0a);
+    /// No room for a session with that role.
+    pub const NO_RESOURCES_FOR_ROLE: Self = Self(0x0b);
     /// No such user.
     pub const NAME: Self = Self(0x0d);
     /// A code does not fit: a wrong password or key.
@@ -71,6 +73,24 @@ impl Status {
     pub const CONFIDENTIALITY: Self = Self(0x10);
     /// Not these algorithms together.
     pub const SUITE: Self = Self(0x11);
+
+    /// Whether the BMC has no room for another session.
+    #[must_use]
+    pub fn is_full(self) -> bool {
+        matches!(self, Self::NO_RESOURCES | Self::NO_RESOURCES_FOR_ROLE)
+    }
+
+    /// Whether another role may do; 09h is "invalid role".
+    #[must_use]
+    pub fn is_about_role(self) -> bool {
+        matches!(self, Self(0x09) | Self::ROLE)
+    }
+
+    /// Whether the account or its secrets are refused.
+    #[must_use]
+    pub fn is_about_login(self) -> bool {
+        self.is_about_role() || matches!(self, Self::NAME | Self::CODE)
+    }
 
     /// Whether another cipher suite may do.
     #[must_use]
@@ -86,7 +106,7 @@ impl fmt::Display for Status {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = match *self {
             Self::OK => "well",
-            Self::NO_RESOURCES => "no room for another session",
+            full if full.is_full() => "no room for another session",
             Self::INVALID_SESSION => "unknown session",
             Self::ROLE => "the account may not have this role",
             Self::NAME => "unknown user name",
