@@ -10,6 +10,7 @@ pub mod drift;
 pub mod explain;
 pub mod lifecycle;
 pub mod mac;
+pub mod rollout;
 pub mod router;
 pub mod script;
 pub mod selector;

@@ -2,7 +2,6 @@
 //!
 //! It refuses to forget a generation that the host may have to go back to.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use image_manifest::Digest;
@@ -10,8 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
-/// What a host is told besides its image, by name.
-pub type Parameters = BTreeMap<String, String>;
+pub use crate::site::Parameters;
 
 /// An image, resolved to what it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

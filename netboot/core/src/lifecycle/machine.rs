@@ -73,16 +73,10 @@ impl<'a> Machine<'a> {
 
     /// Lets the watched time pass.
     fn pass(&mut self, event: &Event) {
-        let watch = &mut self.state.watch;
-        let passed = if self.now > watch.clock {
-            self.now.since(watch.clock).min(Watch::MOST)
-        } else if matches!(event, Event::Tick) {
-            Watch::TICK
-        } else {
-            std::time::Duration::ZERO
-        };
-        watch.clock = self.now;
-        watch.total = watch.total.after(passed);
+        match event {
+            Event::Tick => self.state.watch.tick(self.now),
+            _ => self.state.watch.pass(self.now),
+        }
     }
 
     fn finish(mut self) -> Transition {

@@ -264,7 +264,24 @@ impl Watch {
     pub const UNSTORED: Duration = Duration::from_secs(10);
 }
 
-/// What is said of a host between ticks.
+impl Watch {
+    /// Lets the time pass until `now`, as far as it counts.
+    pub(crate) fn pass(&mut self, now: Timestamp) {
+        self.total = self.total.after(now.since(self.clock).min(Self::MOST));
+        self.clock = now;
+    }
+
+    /// Lets the time of a tick pass, which always counts.
+    pub(crate) fn tick(&mut self, now: Timestamp) {
+        if now > self.clock {
+            return self.pass(now);
+        }
+        self.total = self.total.after(Self::TICK);
+        self.clock = now;
+    }
+}
+
+/// Longest time between two ticks of a host with nothing under way.
 const IDLE_TICK: Duration = Duration::from_secs(20);
 
 impl HostState {
