@@ -299,6 +299,15 @@ impl Site {
         self.hosts.iter().filter(named).collect()
     }
 
+    /// Returns `https://ADDRESS[:PORT]` of the appliance in a network.
+    #[must_use]
+    pub fn secure_url(&self, network: &Network) -> String {
+        match self.appliance.https_port {
+            443 => format!("https://{}", network.appliance),
+            port => format!("https://{}:{port}", network.appliance),
+        }
+    }
+
     /// Returns `http://ADDRESS[:PORT]` of the appliance in a network.
     #[must_use]
     pub fn url(&self, network: &Network) -> String {

@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 
 use super::*;
 
+mod operate;
+
 const GOOD: &str = r#"
 [site]
 name = "lab"
