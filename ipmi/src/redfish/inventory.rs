@@ -4,7 +4,7 @@
 
 use super::chain::Chain;
 use super::resource::{Resource, printable};
-use crate::bmc::{Conversation as _, Error, Expected, Inventory, LogEntry, Part, Sensor};
+use crate::bmc::{Conversation as _, Depth, Error, Inventory, LogEntry, Part, Sensor};
 
 /// How many members of one collection are read.
 const MEMBERS: usize = 64;
@@ -16,7 +16,7 @@ const LINES: usize = 256;
 /// # Errors
 /// When the system itself cannot be read.
 pub async fn inventory(chain: &mut Chain) -> Result<Inventory, Error> {
-    let identity = chain.identity(&Expected::default()).await?;
+    let identity = chain.identity(Depth::Whole).await?;
     let path = chain.system.clone();
     let system = chain.get(&path).await?.0;
     let mut inventory = Inventory {

@@ -10,22 +10,19 @@ use tokio::time::Instant;
 use super::chain::{Chain, refusal};
 use super::link::{Answer, Lost};
 use super::resource::{self, Resource};
-use crate::bmc::{
-    BootOverride, Conversation, Error, Expected, Identity, PowerState, ResetKind, Sent,
-};
+use crate::bmc::{BootOverride, Conversation, Depth, Error, Identity, PowerState, ResetKind, Sent};
 
 /// How many network interfaces are asked for their addresses.
 const INTERFACES: usize = 64;
 
 impl Conversation for Chain {
-    async fn identity(&mut self, wanted: &Expected) -> Result<Identity, Error> {
+    async fn identity(&mut self, depth: Depth) -> Result<Identity, Error> {
         let path = self.system.clone();
         let system = self.get(&path).await?.0;
         let text = |pointer: &str| system.text(pointer).map(resource::printable);
-        let macs = if wanted.macs.is_empty() {
-            Vec::new()
-        } else {
-            self.macs(&system, &wanted.macs).await?
+        let macs = match depth {
+            Depth::Quick => Vec::new(),
+            Depth::Whole => self.macs(&system).await?,
         };
         Ok(Identity {
             guid: system.text("/UUID").and_then(resource::guid),
@@ -179,8 +176,8 @@ impl Chain {
         Ok((target, word))
     }
 
-    /// Reads hardware addresses until all that are wanted are found.
-    async fn macs(&mut self, system: &Resource, wanted: &[[u8; 6]]) -> Result<Vec<[u8; 6]>, Error> {
+    /// Reads the hardware addresses of the system's interfaces.
+    async fn macs(&mut self, system: &Resource) -> Result<Vec<[u8; 6]>, Error> {
         let mut macs = Vec::new();
         let Some(collection) = system.link("/EthernetInterfaces") else {
             return Ok(macs);
@@ -194,9 +191,6 @@ impl Chain {
                 if !macs.contains(&mac) {
                     macs.push(mac);
                 }
-            }
-            if wanted.iter().all(|mac| macs.contains(mac)) {
-                break;
             }
         }
         Ok(macs)
