@@ -3,28 +3,40 @@
 //! It refuses to decide: `netboot_core::lifecycle` and `rollout` do. It refuses to act on anything
 //! that is not on disk, and to keep a boot decision anywhere but there.
 
+mod bmc;
+mod events;
+mod executor;
+mod metrics;
 mod order;
+mod orders;
+pub(crate) mod persist;
+mod poll;
+mod power;
+mod rollouts;
+mod round;
+mod service;
 mod views;
 
 use std::sync::Arc;
 
-use image_manifest::Digest;
+use image_manifest::{Digest, Stage};
+use netboot_core::lifecycle::{Image, Parameters};
 use netboot_core::selector::Selector;
+use netboot_core::site::Site;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
+
+use self::order::Answer;
+use self::power::Reached;
+use crate::secrets::Secrets;
 
 pub use order::{
     Accepted, Deed, EventView, HostPlan, Later, Ledger, Limits, Order, Power, Refusal, Run, Since,
     Who,
 };
+pub use service::Operator;
+pub(crate) use service::Surroundings;
 pub use views::{GenerationView, RolloutHost, RolloutView, StateView};
-
-/// Where operators' orders are handed in; clones hand them to the same executor.
-#[derive(Clone, Debug)]
-pub struct Operator {
-    commands: mpsc::Sender<Command>,
-}
 
 /// An image for hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -51,21 +63,27 @@ pub struct DeployOrder {
 pub struct RolloutOrder {
     /// What to deploy, and where.
     pub deploy: DeployOrder,
-    /// How many hosts go first, alone.
-    #[serde(default)]
+    /// How it goes.
+    #[serde(flatten)]
+    pub pace: Pace,
+}
+
+/// How a rollout goes; what is not said is as the site's limits say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Pace {
+    /// How many hosts go first, alone; one when it is not said, none when it is 0.
     pub canary: Option<u32>,
     /// How many hosts a batch has: `5` or `20%`.
-    #[serde(default)]
     pub batch: Option<String>,
     /// How many hosts are deployed at the same time, at most.
-    #[serde(default)]
     pub at_once: Option<u32>,
     /// How many of one rack, at most.
-    #[serde(default)]
     pub at_once_per_rack: Option<u32>,
-    /// How many hosts may fail before it halts: with the next one it does.
-    #[serde(default)]
+    /// With how many failures it halts; one when it is not said.
     pub max_failures: Option<u32>,
+    /// How long a batch stays as it is before the next one begins.
+    pub soak_seconds: Option<u64>,
 }
 
 /// What is asked of a rollout that is under way.
@@ -82,23 +100,6 @@ pub enum Control {
     Undo,
 }
 
-type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
-
-/// What the executor is asked.
-#[derive(Debug)]
-enum Command {
-    Deploy(Order, DeployOrder, Answer<Accepted>),
-    Rollback(Order, Selector, Answer<Accepted>),
-    Cancel(Order, Selector, Answer<Accepted>),
-    Power(Order, Selector, Power, Answer<Accepted>),
-    Enroll(Order, Selector, Enroll, Answer<Accepted>),
-    RolloutStart(Order, RolloutOrder, Answer<Accepted>),
-    RolloutControl(Order, String, Control, Answer<Accepted>),
-    Rollouts(Answer<Vec<RolloutView>>),
-    States(Answer<Vec<(Arc<str>, StateView)>>),
-    History(Arc<str>, Answer<Vec<GenerationView>>),
-}
-
 /// What is done with the identity that a BMC says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -109,123 +110,69 @@ pub enum Enroll {
     Replace,
 }
 
-impl Operator {
-    /// Puts an image on hosts.
-    ///
-    /// # Errors
-    /// Why nothing is done at all.
-    pub async fn deploy(&self, order: Order, deploy: DeployOrder) -> Result<Accepted, Refusal> {
-        self.ask(|answer| Command::Deploy(order, deploy, answer))
-            .await
-    }
+/// What a host boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    /// Number of the generation.
+    pub(crate) generation: u32,
+    /// Its image.
+    pub(crate) image: Image,
+    /// What the host is told besides.
+    pub(crate) parameters: Parameters,
+}
 
-    /// Returns hosts to their newest other generation that was healthy.
-    ///
-    /// # Errors
-    /// Why nothing is done at all.
-    pub async fn rollback(&self, order: Order, hosts: Selector) -> Result<Accepted, Refusal> {
-        self.ask(|answer| Command::Rollback(order, hosts, answer))
-            .await
-    }
+/// A script that is about to be given to a host.
+#[derive(Clone, Debug)]
+pub(crate) struct Began {
+    /// The host.
+    pub(crate) host: Arc<str>,
+    /// Id of the boot.
+    pub(crate) boot: String,
+    /// The generation that the script was made for; nothing when it has none yet.
+    pub(crate) generation: u32,
+    /// What the host is adopted with, when it has no generation.
+    pub(crate) adopt: Option<(Image, Parameters)>,
+}
 
-    /// Calls off what is under way with hosts, and lets stopped ones go on.
-    ///
-    /// # Errors
-    /// Why nothing is done at all.
-    pub async fn cancel(&self, order: Order, hosts: Selector) -> Result<Accepted, Refusal> {
-        self.ask(|answer| Command::Cancel(order, hosts, answer))
-            .await
-    }
+/// The site as it is served now, and what reads its secrets; replaced whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) site: Arc<Site>,
+    pub(crate) secrets: Arc<Secrets>,
+}
 
-    /// Changes the power of hosts.
-    ///
-    /// # Errors
-    /// Why nothing is done at all.
-    pub async fn power(
-        &self,
-        order: Order,
-        hosts: Selector,
-        power: Power,
-    ) -> Result<Accepted, Refusal> {
-        self.ask(|answer| Command::Power(order, hosts, power, answer))
-            .await
-    }
+/// An image for one host, looked up.
+#[derive(Clone, Debug)]
+struct Target {
+    host: Arc<str>,
+    image: Image,
+    parameters: Parameters,
+}
 
-    /// Asks the BMCs of hosts who they are, and records it.
-    ///
-    /// # Errors
-    /// Why nothing is recorded at all.
-    pub async fn enroll(
-        &self,
-        order: Order,
-        hosts: Selector,
-        enroll: Enroll,
-    ) -> Result<Accepted, Refusal> {
-        self.ask(|answer| Command::Enroll(order, hosts, enroll, answer))
-            .await
-    }
+/// An order about images, looked up in the store of images.
+#[derive(Clone, Debug)]
+struct Prepared {
+    request: serde_json::Value,
+    targets: Vec<Target>,
+    again: bool,
+    rollout: Option<Pace>,
+}
 
-    /// Begins a rollout.
-    ///
-    /// # Errors
-    /// Why nothing is done at all.
-    pub async fn rollout_start(
-        &self,
-        order: Order,
-        rollout: RolloutOrder,
-    ) -> Result<Accepted, Refusal> {
-        self.ask(|answer| Command::RolloutStart(order, rollout, answer))
-            .await
-    }
-
-    /// Pauses, resumes, halts or undoes a rollout.
-    ///
-    /// # Errors
-    /// When there is no such rollout, or it has come too far.
-    pub async fn rollout_control(
-        &self,
-        order: Order,
-        id: String,
-        control: Control,
-    ) -> Result<Accepted, Refusal> {
-        self.ask(|answer| Command::RolloutControl(order, id, control, answer))
-            .await
-    }
-
-    /// Returns all rollouts that are kept, newest first.
-    ///
-    /// # Errors
-    /// When the appliance stops.
-    pub async fn rollouts(&self) -> Result<Vec<RolloutView>, Refusal> {
-        self.ask(Command::Rollouts).await
-    }
-
-    /// Returns how each host of the site stands.
-    ///
-    /// # Errors
-    /// When the appliance stops.
-    pub async fn states(&self) -> Result<Vec<(Arc<str>, StateView)>, Refusal> {
-        self.ask(Command::States).await
-    }
-
-    /// Returns the generations of a host, newest first.
-    ///
-    /// # Errors
-    /// When the site has no such host.
-    pub async fn history(&self, host: &Arc<str>) -> Result<Vec<GenerationView>, Refusal> {
-        let host = Arc::clone(host);
-        self.ask(|answer| Command::History(host, answer)).await
-    }
-
-    async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Refusal> {
-        let (answer, wait) = oneshot::channel();
-        let stopping = || Refusal::Unavailable {
-            reason: "the appliance stops".to_owned(),
-        };
-        self.commands
-            .send(command(answer))
-            .await
-            .map_err(|_| stopping())?;
-        wait.await.map_err(|_| stopping())?
-    }
+/// What the executor is asked.
+#[derive(Debug)]
+enum Command {
+    Deploy(Order, Prepared, Answer<Accepted>),
+    Rollback(Order, Selector, Answer<Accepted>),
+    Cancel(Order, Selector, Answer<Accepted>),
+    Power(Order, Selector, Power, Answer<Accepted>),
+    RolloutStart(Order, Prepared, Answer<Accepted>),
+    RolloutControl(Order, String, Control, Answer<Accepted>),
+    Rollouts(Answer<Vec<RolloutView>>),
+    States(Answer<Vec<(Arc<str>, StateView)>>),
+    History(Arc<str>, Answer<Vec<GenerationView>>),
+    Reach(Arc<str>, Answer<Reached>),
+    Recorded(Order, Arc<str>, ipmi::Identity, Enroll, Answer<String>),
+    Choose(Arc<str>, Answer<Option<Chosen>>),
+    Began(Began, Answer<Chosen>),
+    Reported(Arc<str>, String, Stage),
 }

@@ -12,7 +12,12 @@ use netboot_core::selector::Selector;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use tokio::sync::oneshot;
+
 use crate::store::{Change, StoreError};
+
+/// Where an answer of the executor goes.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]

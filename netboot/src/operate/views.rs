@@ -2,7 +2,8 @@
 //!
 //! It refuses to show what nobody needs to act: internal numbers and clocks stay inside.
 
-use netboot_core::lifecycle::{Generation, HostState, Judgement, Phase};
+use netboot_core::drift::{Finding, findings};
+use netboot_core::lifecycle::{Generation, HostState, Judgement, Parameters, Phase, Policy};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -19,7 +20,8 @@ pub struct GenerationView {
     /// Tree digest of the image.
     pub tree: String,
     /// What the host is told besides.
-    pub parameters: std::collections::BTreeMap<String, String>,
+    #[schema(value_type = Object)]
+    pub parameters: Parameters,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
     /// Who asked for it.
@@ -82,9 +84,10 @@ impl GenerationView {
 }
 
 impl StateView {
-    /// Shows a host's state; drift and the BMC's problem are added by who knows the policy.
+    /// Shows a host's state beside what its policy wants, and what is wrong with its BMC.
     #[must_use]
-    pub fn of(state: &HostState) -> Self {
+    pub fn with(state: &HostState, policy: &Policy, bmc: Option<String>) -> Self {
+        let shown = |finding: Finding| format!("{}: {}; {}", finding.drift, finding.text, finding.healing);
         let trouble = match &state.phase {
             Phase::Stopped { why, .. } => Some(why.clone()),
             Phase::Active(work) => work.trouble.clone(),
@@ -95,8 +98,8 @@ impl StateView {
             phase: state.label().to_owned(),
             trouble,
             power: state.seen.power.map(|power| power.label().to_owned()),
-            bmc: None,
-            drift: Vec::new(),
+            bmc,
+            drift: findings(state, policy).into_iter().map(shown).collect(),
         }
     }
 }

@@ -1,0 +1,537 @@
+//! The one task that owns the state of all hosts: what happens to them goes through it, in order.
+//!
+//! It refuses to act before the transaction that says so is on disk, and to wait for a BMC: those
+//! are asked by tasks of their own, whose answers come back as events.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use image_manifest::Stage;
+use ipmi::Identity;
+use netboot_core::lifecycle::{
+    Event, HostState, Operation, Policy, PowerIntent, Said,
+};
+use netboot_core::site::{Host, Site};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::metrics::Metrics;
+use super::order::{Answer, Deed, Ledger, Refusal, Who};
+use super::persist::{self, Answered, Loaded};
+use super::power::{Ended, Job, Learned, Powers, Reached};
+use super::rollouts::Kept;
+use super::round::{Round, is_alarming};
+use super::{Chosen, Command, Place, bmc};
+use crate::cli::report::chain;
+use crate::clock::now;
+use crate::serve::HEARTBEAT_SECONDS;
+use crate::store::{Change, StoreError, Urgency, Writer};
+
+/// Commands that are taken in one transaction: a rack that starts at once is one.
+const BATCH: usize = 256;
+
+/// The state of a host of which nothing is known.
+static UNKNOWN: LazyLock<HostState> = LazyLock::new(HostState::default);
+
+/// What the executor is made of.
+#[derive(Debug)]
+pub(super) struct Executor {
+    pub(super) place: Place,
+    pub(super) places: watch::Receiver<Place>,
+    pub(super) writer: Writer,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) metrics: Metrics,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) learned: mpsc::Receiver<Learned>,
+    pub(super) polled: mpsc::Receiver<super::poll::Polled>,
+    pub(super) targets: watch::Sender<super::poll::Targets>,
+    pub(super) powers: Powers,
+    pub(super) hosts: BTreeMap<Arc<str>, HostState>,
+    pub(super) rollouts: BTreeMap<Arc<str>, Kept>,
+    pub(super) answers: BTreeMap<Arc<str>, Answered>,
+    pub(super) identities: BTreeMap<Arc<str>, Identity>,
+    /// BMCs that were made already.
+    reached: HashMap<Arc<str>, Reached>,
+    /// What is wrong with BMCs, in words.
+    pub(super) problems: HashMap<Arc<str>, String>,
+    /// When each host's next tick is due.
+    due: HashMap<Arc<str>, Instant>,
+    /// The boots whose system reports, and when it did so last.
+    heard: HashMap<Arc<str>, (String, Instant)>,
+    /// What could not be stored, and is not forgotten.
+    undelivered: Vec<(Arc<str>, Event)>,
+    /// Number of the newest event, for who follows them.
+    event: watch::Sender<u64>,
+}
+
+/// What an executor is given when it begins.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) places: watch::Receiver<Place>,
+    pub(super) writer: Writer,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) metrics: Metrics,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) polled: mpsc::Receiver<super::poll::Polled>,
+    pub(super) targets: watch::Sender<super::poll::Targets>,
+    pub(super) event: watch::Sender<u64>,
+}
+
+impl Executor {
+    /// Goes on where the store says that the last one stopped.
+    pub(super) fn new(parts: Parts, loaded: Loaded) -> Self {
+        let (learn, learned) = mpsc::channel(BATCH);
+        let mut places = parts.places;
+        let place = places.borrow_and_update().clone();
+        parts.event.send_replace(loaded.event);
+        let mut executor = Self {
+            place,
+            places,
+            writer: parts.writer,
+            ledger: parts.ledger,
+            metrics: parts.metrics,
+            commands: parts.commands,
+            learned,
+            polled: parts.polled,
+            targets: parts.targets,
+            powers: Powers::new(learn),
+            hosts: loaded.states,
+            rollouts: loaded.rollouts,
+            answers: loaded.answers,
+            identities: loaded.identities,
+            reached: HashMap::new(),
+            problems: HashMap::new(),
+            due: HashMap::new(),
+            heard: HashMap::new(),
+            undelivered: Vec::new(),
+            event: parts.event,
+        };
+        executor.resume();
+        executor
+    }
+
+    /// Takes up what the last executor left: each host is told, and each that reported is listened
+    /// to again.
+    fn resume(&mut self) {
+        let now = Instant::now();
+        for (name, state) in &self.hosts {
+            if self.place.site.host(name).is_some() {
+                let event = (Arc::clone(name), Event::Restarted);
+                self.undelivered.push(event);
+            }
+            if let (Some(booted), Some(_)) = (&state.seen.boot, state.seen.tree) {
+                let heard = (booted.boot.clone(), now);
+                self.heard.insert(Arc::clone(name), heard);
+            }
+        }
+        self.retarget();
+    }
+
+    /// Runs until nobody can ask it anything any more.
+    pub(super) async fn run(mut self) {
+        let mut ticks = interval(Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                count = self.commands.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.serve(&mut batch).await;
+                }
+                ended = self.powers.ended() => self.ended(ended).await,
+                Some(learned) = self.learned.recv() => self.learn(learned).await,
+                Some(polled) = self.polled.recv() => self.polled(polled).await,
+                Ok(()) = self.places.changed() => self.moved().await,
+                _ = ticks.tick() => self.tick().await,
+            }
+        }
+    }
+
+    /// Takes commands in order; what hosts do is stored together.
+    async fn serve(&mut self, batch: &mut Vec<Command>) {
+        let mut round = Round::new(now());
+        let mut waiting = Vec::new();
+        for command in batch.drain(..) {
+            match command {
+                Command::Choose(host, answer) => {
+                    drop(answer.send(Ok(self.chosen(&round, &host))));
+                }
+                Command::Began(began, answer) => {
+                    let chosen = self.began(&mut round, began);
+                    waiting.push((chosen, answer));
+                }
+                Command::Reported(host, boot, stage) => {
+                    self.reported(&mut round, &host, boot, &stage);
+                }
+                other => {
+                    let done = std::mem::replace(&mut round, Round::new(now()));
+                    self.settle(done, std::mem::take(&mut waiting)).await;
+                    self.order(other).await;
+                    round = Round::new(now());
+                }
+            }
+        }
+        self.settle(round, waiting).await;
+    }
+
+    /// Stores what hosts did, and answers those that wait for it.
+    async fn settle(
+        &mut self,
+        round: Round,
+        waiting: Vec<(Result<Chosen, Refusal>, Answer<Chosen>)>,
+    ) {
+        let stored = self.commit(round, None).await;
+        for (chosen, answer) in waiting {
+            let chosen = match &stored {
+                Ok(()) => chosen,
+                Err(error) => Err(Refusal::Unavailable {
+                    reason: chain(error),
+                }),
+            };
+            drop(answer.send(chosen));
+        }
+    }
+
+    /// Returns a host's state, as a round leaves it.
+    pub(super) fn state<'a>(&'a self, round: &'a Round, host: &str) -> &'a HostState {
+        let before = || self.hosts.get(host).unwrap_or(&UNKNOWN);
+        round.state(host).unwrap_or_else(before)
+    }
+
+    /// Lets something happen to a host; nothing does to one that the site does not have.
+    pub(super) fn take(&self, round: &mut Round, host: &str, event: &Event) {
+        let site: &Site = &self.place.site;
+        if let Some(listed) = site.host(host) {
+            let before = self.hosts.get(host).unwrap_or(&UNKNOWN);
+            round.take(site, listed, before, event);
+        }
+    }
+
+    fn chosen(&self, round: &Round, host: &str) -> Option<Chosen> {
+        let boots = self.state(round, host).boots()?;
+        Some(Chosen {
+            generation: boots.number,
+            image: boots.image.clone(),
+            parameters: boots.parameters.clone(),
+        })
+    }
+
+    /// A script is made for a host: what it boots is decided here and nowhere else.
+    fn began(&self, round: &mut Round, began: super::Began) -> Result<Chosen, Refusal> {
+        let changed = || Refusal::Conflict {
+            reason: "what it boots was changed at this moment; it asks again".to_owned(),
+        };
+        let host = &began.host;
+        match (&began.adopt, self.state(round, host).generations.is_empty()) {
+            (Some((image, parameters)), true) => {
+                let adopt = Event::Adopt {
+                    image: image.clone(),
+                    parameters: parameters.clone(),
+                    by: "appliance".to_owned(),
+                };
+                self.take(round, host, &adopt);
+            }
+            (None, false) => {}
+            _ => return Err(changed()),
+        }
+        let chosen = self.chosen(round, host).ok_or_else(|| Refusal::Conflict {
+            reason: "no generation of it can be booted; deploy one".to_owned(),
+        })?;
+        if began.adopt.is_none() && chosen.generation != began.generation {
+            return Err(changed());
+        }
+        let event = Event::BootBegan {
+            boot: began.boot,
+            generation: chosen.generation,
+        };
+        self.take(round, host, &event);
+        Ok(chosen)
+    }
+
+    fn reported(&mut self, round: &mut Round, host: &Arc<str>, boot: String, stage: &Stage) {
+        if reports_again(stage) {
+            let heard = (boot.clone(), Instant::now());
+            self.heard.insert(Arc::clone(host), heard);
+        }
+        if let Some(said) = Said::of(stage) {
+            self.take(round, host, &Event::Reported { boot, said });
+        }
+    }
+
+    /// Makes a round true: on disk first, then in memory, then in the world.
+    ///
+    /// # Errors
+    /// When it could not be stored: then nothing of it is true.
+    pub(super) async fn commit(
+        &mut self,
+        mut round: Round,
+        deed: Option<Deed>,
+    ) -> Result<(), StoreError> {
+        let event = *self.event.borrow();
+        let changes = round.changes(event)?;
+        let stored = match deed {
+            Some(deed) => self.ledger.commit(deed, changes).await,
+            None => store(&self.writer, changes).await,
+        };
+        if let Err(error) = stored {
+            self.metrics.unstored.inc();
+            tracing::warn!(error = %chain(&error), "nothing is done, it could not be stored");
+            return Err(error);
+        }
+        let told = std::mem::take(&mut round.told);
+        for told in &told {
+            self.metrics.told(told.kind);
+            let (host, text) = (told.subject.as_str(), told.text.as_str());
+            if is_alarming(told.kind) {
+                tracing::warn!(host, kind = told.kind, text, "host needs a look");
+            } else {
+                tracing::info!(host, kind = told.kind, text, "host went on");
+            }
+        }
+        if !told.is_empty() {
+            self.event.send_replace(event + told.len() as u64);
+        }
+        let actions = std::mem::take(&mut round.actions);
+        let next = Instant::now();
+        for (host, state) in round.into_states() {
+            self.due
+                .insert(Arc::clone(&host), next + state.tick_within());
+            self.hosts.insert(host, state);
+        }
+        for (host, operation, intent) in actions {
+            self.act(&host, operation, intent);
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, host: &Arc<str>, operation: Operation, intent: PowerIntent) {
+        let site = Arc::clone(&self.place.site);
+        let Some(listed) = site.host(host) else {
+            return;
+        };
+        let bmc = self.reach(listed);
+        self.powers.begin(Job {
+            host: Arc::clone(host),
+            operation,
+            intent,
+            deadline: Policy::of(&site, listed).operation(&intent),
+            bmc,
+        });
+    }
+
+    /// Returns a host's BMC; it is made anew when the site or the record of it changed.
+    pub(super) fn reach(&mut self, host: &Arc<Host>) -> Result<Reached, String> {
+        let described = host.bmc.as_ref();
+        let described = described.ok_or("the site names no BMC for it")?;
+        let recorded = self.identities.get(&host.name).cloned();
+        if let Some(known) = self.reached.get(&host.name)
+            && *known.described == *described
+            && known.recorded == recorded
+        {
+            return Ok(known.clone());
+        }
+        let place = &self.place;
+        let bmc = bmc::reach(described, &place.site, &place.secrets, recorded.as_ref())?;
+        let reached = Reached {
+            bmc: Arc::new(bmc),
+            described: Arc::new(described.clone()),
+            recorded,
+        };
+        self.reached
+            .insert(Arc::clone(&host.name), reached.clone());
+        Ok(reached)
+    }
+
+    /// An operation on a host's power ended.
+    async fn ended(&mut self, ended: Ended) {
+        self.metrics
+            .operated(&ended.intent, &ended.outcome, ended.problem);
+        self.remember_problem(&ended.host, bmc::trouble(&ended.outcome));
+        if ended.problem == Some("refused") {
+            // The password may have been changed where it is kept.
+            self.reached.remove(&ended.host);
+        }
+        let event = Event::PowerDone {
+            operation: ended.operation,
+            outcome: ended.outcome,
+        };
+        self.deliver(vec![(ended.host, event)]).await;
+    }
+
+    /// Keeps what is wrong with a host's BMC, for people.
+    pub(super) fn remember_problem(&mut self, host: &Arc<str>, problem: Option<String>) {
+        match problem {
+            Some(problem) => drop(self.problems.insert(Arc::clone(host), problem)),
+            None => drop(self.problems.remove(host)),
+        }
+    }
+
+    /// Lets things happen to hosts that must not be forgotten: what cannot be stored now is tried
+    /// again.
+    pub(super) async fn deliver(&mut self, events: Vec<(Arc<str>, Event)>) {
+        if events.is_empty() {
+            return;
+        }
+        let mut round = Round::new(now());
+        for (host, event) in &events {
+            self.take(&mut round, host, event);
+        }
+        if self.commit(round, None).await.is_err() {
+            self.undelivered.extend(events);
+        }
+    }
+
+    /// Records what a BMC said about itself when it was asked for the first time.
+    async fn learn(&mut self, learned: Learned) {
+        let outcome = format!("recorded at first use: {}", learned.identity);
+        let stored = self
+            .record(&learned.host, learned.identity, &Who::appliance(), outcome)
+            .await;
+        let answer = stored.map_err(|error| chain(&error));
+        drop(learned.recorded.send(answer));
+    }
+
+    /// Records who a host's BMC is.
+    ///
+    /// # Errors
+    /// When it could not be stored.
+    pub(super) async fn record(
+        &mut self,
+        host: &Arc<str>,
+        identity: Identity,
+        who: &Who,
+        outcome: String,
+    ) -> Result<(), StoreError> {
+        let mut round = Round::new(now());
+        round.store(persist::put(persist::IDENTITY, host, &identity)?);
+        round.tell(&**host, "enrolled", format!("its BMC was {outcome}"));
+        let deed = Deed {
+            at: round.now,
+            who: who.clone(),
+            action: "enroll",
+            object: host.to_string(),
+            request: serde_json::json!({ "identity": identity.to_string() }),
+            outcome,
+        };
+        self.commit(round, Some(deed)).await?;
+        self.identities.insert(Arc::clone(host), identity);
+        self.reached.remove(host);
+        self.retarget();
+        Ok(())
+    }
+
+    /// Lets time pass for all hosts that are due.
+    async fn tick(&mut self) {
+        let undelivered = std::mem::take(&mut self.undelivered);
+        self.deliver(undelivered).await;
+        let silent = self.silent();
+        self.deliver(silent).await;
+
+        let moment = Instant::now();
+        let mut round = Round::new(now());
+        let site = Arc::clone(&self.place.site);
+        for host in site.hosts() {
+            let due = self.due.get(&host.name);
+            if self.hosts.contains_key(&host.name) && due.is_none_or(|due| *due <= moment) {
+                self.take(&mut round, &host.name, &Event::Tick);
+            }
+        }
+        // What could not be stored ticks again.
+        drop(self.commit(round, None).await);
+        self.rollouts_go_on().await;
+        self.metrics.phases(&site, &self.hosts, &self.problems);
+    }
+
+    /// Finds hosts whose system reported and no longer does.
+    fn silent(&mut self) -> Vec<(Arc<str>, Event)> {
+        let patience = Duration::from_secs(u64::from(HEARTBEAT_SECONDS) * 3);
+        let silent = self
+            .heard
+            .extract_if(|_, (_, at)| at.elapsed() > patience)
+            .map(|(host, (boot, _))| (host, Event::Silent { boot }));
+        silent.collect()
+    }
+
+    /// The site was replaced.
+    async fn moved(&mut self) {
+        let place = self.places.borrow_and_update().clone();
+        let old = std::mem::replace(&mut self.place, place);
+        let site = Arc::clone(&self.place.site);
+        let mut events = Vec::new();
+        for host in site.hosts().filter(|host| self.hosts.contains_key(&host.name)) {
+            let name = Arc::clone(&host.name);
+            match old.site.host(&host.name) {
+                None => events.push((name, Event::Restarted)),
+                Some(before) => {
+                    if Policy::of(&old.site, before) != Policy::of(&site, host) {
+                        events.push((name, Event::PolicyChanged));
+                    }
+                }
+            }
+        }
+        // Secrets and authorities may have been replaced under their names.
+        self.reached.clear();
+        self.problems.retain(|host, _| site.host(host).is_some());
+        self.retarget();
+        self.deliver(events).await;
+    }
+
+    /// Tells the poller which BMCs there are.
+    fn retarget(&mut self) {
+        let site = Arc::clone(&self.place.site);
+        let mut targets = super::poll::Targets::default();
+        for host in site.hosts().filter(|host| host.bmc.is_some()) {
+            match self.reach(host) {
+                Ok(reached) => targets.add(&host.name, reached),
+                Err(problem) => self.remember_problem(&host.name, Some(problem)),
+            }
+        }
+        self.targets.send_replace(targets);
+    }
+
+    /// The poller read the power of some hosts.
+    async fn polled(&mut self, polled: super::poll::Polled) {
+        let mut round = Round::new(now());
+        for (host, seen) in polled.0 {
+            // An operation that is under way sees more, and in the right order.
+            if self.powers.is_busy(&host) {
+                continue;
+            }
+            match seen {
+                Ok(power) => {
+                    self.remember_problem(&host, None);
+                    self.take(&mut round, &host, &Event::PowerSeen { power });
+                }
+                Err((label, problem)) => {
+                    self.metrics.bmc_failed(label);
+                    self.remember_problem(&host, Some(problem));
+                }
+            }
+        }
+        // The next poll says it again.
+        drop(self.commit(round, None).await);
+    }
+}
+
+/// Writes changes; none are on disk already.
+async fn store(writer: &Writer, changes: Vec<Change>) -> Result<(), StoreError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let commit = writer.submit(changes, Urgency::Urgent)?;
+    commit.durable().await
+}
+
+/// Tells whether who reports this will report again, and again.
+fn reports_again(stage: &Stage) -> bool {
+    matches!(
+        stage,
+        Stage::AgentStarted { .. }
+            | Stage::Healthy { .. }
+            | Stage::Unhealthy(_)
+            | Stage::Heartbeat { .. }
+    )
+}
