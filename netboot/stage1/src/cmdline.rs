@@ -6,12 +6,18 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::str::FromStr;
 
-use crate::token::Token;
+use image_manifest::{Digest, Token};
+
+use crate::session::Appliance;
 
 /// What stage1 has to know before it can speak to the appliance.
 pub(crate) struct Parameters {
+    /// Address and port of the appliance's HTTP server, for artifacts.
+    pub(crate) server: SocketAddrV4,
     /// Which boot of which host this is, and how to say so to the appliance.
     pub(crate) appliance: Appliance,
+    /// What lets this boot have its credential.
+    pub(crate) token: Token,
     /// The interface that the host booted from.
     pub(crate) mac: Mac,
     /// The host's address.
@@ -20,17 +26,6 @@ pub(crate) struct Parameters {
     pub(crate) prefix: u8,
     /// The default router, if there is one.
     pub(crate) router: Option<Ipv4Addr>,
-}
-
-/// The appliance, as one boot of one host sees it.
-#[derive(Clone)]
-pub(crate) struct Appliance {
-    /// Address and port of its HTTP server.
-    pub(crate) server: SocketAddrV4,
-    /// Name of this boot.
-    pub(crate) boot: String,
-    /// What lets this boot speak.
-    pub(crate) token: Token,
 }
 
 /// A hardware address.
@@ -47,7 +42,24 @@ pub(crate) struct UnusableCommandLine(Vec<String>);
 pub(crate) fn parse(text: &str) -> Result<Parameters, UnusableCommandLine> {
     let words = words(text);
     let mut problems = Vec::new();
-    let server = required(&words, "url", server, &mut problems);
+    let server = required(
+        &words,
+        "url",
+        |text| address_of(text, "http://", 80),
+        &mut problems,
+    );
+    let secure = required(
+        &words,
+        "tls",
+        |text| address_of(text, "https://", 443),
+        &mut problems,
+    );
+    let authority = required(
+        &words,
+        "ca",
+        |text| text.parse::<Digest>().ok(),
+        &mut problems,
+    );
     let boot = required(&words, "boot", boot, &mut problems);
     let token = required(
         &words,
@@ -61,20 +73,24 @@ pub(crate) fn parse(text: &str) -> Result<Parameters, UnusableCommandLine> {
         None | Some("") => Some(None),
         Some(_) => required(&words, "gw", |text| text.parse().ok(), &mut problems).map(Some),
     };
-    match (server, boot, token, mac, address, router) {
+    match (server, secure, authority, boot, token, mac, address, router) {
         (
             Some(server),
+            Some(secure),
+            Some(authority),
             Some(boot),
             Some(token),
             Some(mac),
             Some((address, prefix)),
             Some(router),
         ) => Ok(Parameters {
+            server,
             appliance: Appliance {
-                server,
+                server: secure,
+                authority,
                 boot,
-                token,
             },
+            token,
             mac,
             address,
             prefix,
@@ -136,11 +152,11 @@ fn required<T>(
     read
 }
 
-fn server(text: &str) -> Option<SocketAddrV4> {
-    let rest = text.strip_prefix("http://")?;
+fn address_of(text: &str, scheme: &str, port: u16) -> Option<SocketAddrV4> {
+    let rest = text.strip_prefix(scheme)?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     rest.parse()
-        .or_else(|_| rest.parse().map(|address| SocketAddrV4::new(address, 80)))
+        .or_else(|_| rest.parse().map(|address| SocketAddrV4::new(address, port)))
         .ok()
 }
 
@@ -191,15 +207,19 @@ mod tests {
     use super::*;
 
     const GOOD: &str = "console=ttyS0 initrd=initrd firstboot.url=http://10.77.0.1 \
+        firstboot.tls=https://10.77.0.1:8443 \
+        firstboot.ca=sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 \
         firstboot.boot=b-1 firstboot.token=s3cret firstboot.mac=52:54:00:77:00:01 \
         firstboot.ip=10.77.0.11/24 firstboot.gw=10.77.0.1\n";
 
     #[test]
     fn a_boot_script_is_understood() {
         let parameters = parse(GOOD).ok().unwrap();
-        assert_eq!(parameters.appliance.server.to_string(), "10.77.0.1:80");
+        assert_eq!(parameters.server.to_string(), "10.77.0.1:80");
+        assert_eq!(parameters.appliance.server.to_string(), "10.77.0.1:8443");
+        assert_eq!(parameters.appliance.authority, Digest::of(b""));
         assert_eq!(parameters.appliance.boot, "b-1");
-        assert_eq!(parameters.appliance.token.expose(), "s3cret");
+        assert_eq!(parameters.token.expose(), "s3cret");
         assert_eq!(parameters.mac.to_string(), "52:54:00:77:00:01");
         assert_eq!(
             (parameters.address, parameters.prefix),
@@ -224,6 +244,18 @@ mod tests {
                 "https",
                 GOOD.replace("http:", "https:"),
                 "firstboot.url",
+                malformed,
+            ),
+            (
+                "no https",
+                GOOD.replace("https:", "http:"),
+                "firstboot.tls",
+                malformed,
+            ),
+            (
+                "a short authority",
+                GOOD.replace("sha256:e3", "sha256:"),
+                "firstboot.ca",
                 malformed,
             ),
             (
@@ -292,7 +324,7 @@ mod tests {
     fn a_port_and_the_last_of_two_count() {
         let text = format!("{GOOD} firstboot.url=http://10.77.0.2:8080/ firstboot.gw=");
         let parameters = parse(&text).ok().unwrap();
-        assert_eq!(parameters.appliance.server.to_string(), "10.77.0.2:8080");
+        assert_eq!(parameters.server.to_string(), "10.77.0.2:8080");
         assert_eq!(parameters.router, None);
     }
 

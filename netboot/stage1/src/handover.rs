@@ -13,13 +13,14 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use image_manifest::{BootImage, Digest, HostConfig, Report};
+use image_manifest::{BootImage, Digest, HostConfig, Report, Token};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
-use crate::cmdline::{self, Appliance};
-use crate::{console, rootfs};
+use crate::session::{self, Appliance, Session};
+use crate::{cmdline, console, rootfs};
 
 /// The image's own init, as every distribution names it.
 const INIT: &str = "/sbin/init";
@@ -32,7 +33,8 @@ const WANTS: &str = "/run/systemd/system/multi-user.target.wants";
 /// `RAMFS_MAGIC` of `linux/magic.h`.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
-/// The agent reads one file and talks to init and the appliance: it needs no more than that.
+/// The agent talks to init and the appliance, and looks at what was changed, whoever may read it: it
+/// needs no more than that, and neither do the commands that the image brings along as checks.
 const UNIT_TEXT: &str = "\
 [Unit]
 Description=Firstboot agent, which tells the appliance how this host is
@@ -45,7 +47,7 @@ Restart=on-failure
 RestartSec=10
 OOMScoreAdjust=-900
 NoNewPrivileges=yes
-CapabilityBoundingSet=
+CapabilityBoundingSet=CAP_DAC_READ_SEARCH
 ";
 
 /// What the agent is told by stage1.
@@ -53,8 +55,9 @@ CapabilityBoundingSet=
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct AgentConfig {
     server: String,
+    authority: Digest,
     boot: String,
-    token: String,
+    credential: Token,
     /// The tree whose every piece stage1 checked before it mounted it.
     pub(crate) tree: Digest,
     pub(crate) heartbeat_seconds: u32,
@@ -85,28 +88,32 @@ pub(crate) enum Error {
 impl AgentConfig {
     /// Puts together what the agent of this boot has to know.
     pub(crate) fn new(
-        appliance: &Appliance,
+        session: &Session,
         image: &BootImage,
         host: &HostConfig,
         undelivered: Vec<Report>,
     ) -> Self {
+        let (appliance, credential) = session.parts();
         Self {
             server: appliance.server.to_string(),
+            authority: appliance.authority,
             boot: appliance.boot.clone(),
-            token: appliance.token.expose().to_owned(),
+            credential: credential.clone(),
             tree: image.tree,
             heartbeat_seconds: host.heartbeat_seconds,
             undelivered,
         }
     }
 
-    /// Returns how to reach the appliance, unless it is not as stage1 writes it.
-    pub(crate) fn appliance(&self) -> Option<Appliance> {
-        Some(Appliance {
-            server: self.server.parse().ok()?,
+    /// Goes on with what stage1 began, unless it is not as stage1 writes it.
+    pub(crate) fn session(&self) -> Result<Session, session::Error> {
+        let server = self.server.parse();
+        let appliance = Appliance {
+            server: server.map_err(|_| session::Error::Malformed("address"))?,
+            authority: self.authority,
             boot: self.boot.clone(),
-            token: self.token.parse().ok()?,
-        })
+        };
+        Session::resume(appliance, self.credential.clone())
     }
 }
 
@@ -127,7 +134,8 @@ pub(crate) fn place_agent(config: &AgentConfig) -> Result<(), Error> {
     let at = |path| move |source| Error::Agent { path, source };
     let program = fs::read("/proc/self/exe").map_err(at(AGENT))?;
     file(AGENT, 0o700, &program).map_err(at(AGENT))?;
-    let text = serde_json::to_vec(config).map_err(|error| at(CONFIG)(error.into()))?;
+    let text = serde_json::to_vec(config).map(Zeroizing::new);
+    let text = text.map_err(|error| at(CONFIG)(error.into()))?;
     file(CONFIG, 0o600, &text).map_err(at(CONFIG))?;
     let directories = DirBuilder::new().recursive(true).mode(0o755).create(WANTS);
     directories.map_err(at(WANTS))?;

@@ -12,25 +12,28 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use image_manifest::{BootImage, Digest, HostConfig, Stage};
+use image_manifest::{BootImage, Digest, Exchange, HostConfig, HostSecrets, Stage, Token};
 use nix::mount::MsFlags;
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::stat::{Mode, umask};
 
 use crate::backoff::Backoff;
-use crate::cmdline::{Appliance, Parameters, UnusableCommandLine};
+use crate::cmdline::{Parameters, UnusableCommandLine};
 use crate::coldplug::Coldplug;
 use crate::errors::chain;
 use crate::handover::AgentConfig;
 use crate::memory::mebibytes;
 use crate::modules::{Index, MalformedIndex};
 use crate::report::Reporter;
-use crate::{cmdline, console, fetch, handover, host, http, link, memory, modules, rootfs, uptime};
+use crate::session::{self, Appliance, Session};
+use crate::{
+    cmdline, console, fetch, handover, host, link, memory, modules, rootfs, secrets, uptime,
+};
 
 /// What stage1 itself needs; the network's drivers are found by modalias.
 const NEEDED: [&str; 3] = ["loop", "squashfs", "overlay"];
 /// The appliance may be restarted or replaced during a boot.
-const HOST_CONFIG: Duration = Duration::from_mins(10);
+const PATIENCE: Duration = Duration::from_mins(10);
 /// Reports travel while the host boots; at its end the agent takes over what is left.
 const LAST_REPORTS: Duration = Duration::from_secs(1);
 /// The reason of a failure is worth waiting for.
@@ -66,10 +69,13 @@ enum Error {
     },
     #[error("failed to assemble the root")]
     Assemble(#[source] rootfs::Error),
-    #[error("no configuration for this host")]
-    HostConfig(#[source] http::Error),
-    #[error("the configuration for this host is malformed")]
-    MalformedHostConfig(#[source] serde_json::Error),
+    #[error("no {what} from the appliance")]
+    Asked {
+        what: &'static str,
+        source: session::Error,
+    },
+    #[error(transparent)]
+    Secrets(#[from] secrets::Error),
     #[error(transparent)]
     Host(#[from] host::Error),
     #[error(transparent)]
@@ -91,10 +97,26 @@ pub(crate) fn run() -> ! {
         Ok(network) => network,
         Err(error) => give_up(&error, None),
     };
-    let reporter = Reporter::start(parameters.appliance.clone());
-    match boot(&parameters.appliance, &coldplug, &reporter, started_ms) {
+    let Parameters {
+        server,
+        appliance,
+        token,
+        ..
+    } = parameters;
+    let (session, exchange) = match credential(&appliance, token) {
+        Ok(begun) => begun,
+        Err(error) => give_up(&error, None),
+    };
+    let boot = Boot {
+        server,
+        session: &session,
+        exchange: &exchange,
+        coldplug: &coldplug,
+        reporter: &Reporter::start(session.clone()),
+    };
+    match boot.run(started_ms) {
         Ok(never) => match never {},
-        Err(error) => give_up(&error, Some(&reporter)),
+        Err(error) => give_up(&error, Some(boot.reporter)),
     }
 }
 
@@ -134,91 +156,114 @@ fn network() -> Result<(Parameters, Coldplug), Error> {
     Ok((parameters, coldplug))
 }
 
-/// Fetches what this host is made of, and hands over to it.
-fn boot(
-    appliance: &Appliance,
-    coldplug: &Coldplug,
-    reporter: &Reporter,
-    started_ms: u64,
-) -> Result<Infallible, Error> {
-    let kernel = read("/proc/sys/kernel/osrelease")?.trim().to_owned();
-    reporter.report(Stage::Stage1 { kernel, started_ms });
-    let image = read("/etc/firstboot/image.json")?;
-    let image: BootImage = serde_json::from_str(&image).map_err(Error::BootImage)?;
-    console::info(&format!(
-        "image `{}`, tree {}, boot {}, appliance {}",
-        image.name, image.tree, appliance.boot, appliance.server
-    ));
-    let host = host_config(appliance)?;
-    let root = thread::scope(|scope| {
-        // Not needed before the root is there, so they load while it comes.
-        scope.spawn(|| coldplug.named(&NEEDED));
-        fetch_root(appliance, &image, reporter)
-    })?;
-
-    rootfs::assemble(&root).map_err(Error::Assemble)?;
-    drop(root);
-    let new_root = Path::new(rootfs::NEW_ROOT);
-    let files = host::files(&host, &host::image_hosts(new_root))?;
-    host::write(&files, new_root, Path::new("/run"))?;
-    handover::check(new_root)?;
-    console::info(&format!("starting `{}`", host.name));
-    reporter.report(Stage::SwitchRoot);
-    let undelivered = reporter.finish(LAST_REPORTS);
-    handover::place_agent(&AgentConfig::new(appliance, &image, &host, undelivered))?;
-    handover::hide_token(&read("/proc/cmdline")?);
-    console::close();
-    Ok(handover::switch_root()?)
+/// Exchanges the token, which then is worth nothing and forgotten, for what the boot shows from now on.
+fn credential(appliance: &Appliance, token: Token) -> Result<(Session, Exchange), Error> {
+    let what = "credential";
+    let exchange = session::nonce().map_err(|source| Error::Asked { what, source })?;
+    let session = persist(what, || Session::begin(appliance, &token, &exchange))?;
+    drop(token);
+    Ok((session, exchange))
 }
 
-/// Fetches the root file system into memory, if it fits.
-fn fetch_root(
-    appliance: &Appliance,
-    image: &BootImage,
-    reporter: &Reporter,
-) -> Result<File, Error> {
-    let room = memory::room_for(image.size)?;
-    let fetched = fetch::fetch(appliance.server, image, &room).map_err(|source| Error::Fetch {
-        server: appliance.server,
-        rootfs: image.rootfs,
-        source,
-    })?;
-    let elapsed_ms = u64::try_from(fetched.elapsed.as_millis()).unwrap_or(u64::MAX);
-    console::info(&format!(
-        "root file system of {} MiB fetched and checked in {elapsed_ms} ms",
-        mebibytes(image.size)
-    ));
-    reporter.report(Stage::RootFetched {
-        bytes: image.size,
-        elapsed_ms,
-        retries: fetched.retries,
-    });
-    Ok(room)
-}
-
-/// Asks who this host is, for as long as the appliance may be away.
-fn host_config(appliance: &Appliance) -> Result<HostConfig, Error> {
-    let path = format!("/v1/boots/{}/host", appliance.boot);
+/// Asks for as long as the appliance may be away.
+fn persist<T>(what: &'static str, ask: impl Fn() -> Result<T, session::Error>) -> Result<T, Error> {
     let started = Instant::now();
     let mut backoff = Backoff::new(Duration::from_secs(2));
     let mut told = false;
-    let text = loop {
-        let answer = http::Connection::open(appliance.server)
-            .and_then(|mut connection| connection.get(appliance, &path));
-        match answer {
-            Ok(text) => break text,
-            Err(error) if error.is_final() || started.elapsed() > HOST_CONFIG => {
-                return Err(Error::HostConfig(error));
+    loop {
+        match ask() {
+            Ok(answer) => return Ok(answer),
+            Err(source) if source.is_final() || started.elapsed() > PATIENCE => {
+                return Err(Error::Asked { what, source });
             }
             Err(error) if !told => {
-                console::warn(&format!("no host configuration yet: {}", chain(&error)));
+                console::warn(&format!("no {what} yet: {}", chain(&error)));
                 told = true;
             }
             Err(_) => {}
         }
         thread::sleep(backoff.pause());
-    };
-    serde_json::from_slice(&text).map_err(Error::MalformedHostConfig)
+    }
+}
+
+/// A boot that the appliance knows.
+struct Boot<'a> {
+    /// Where artifacts come from.
+    server: SocketAddrV4,
+    session: &'a Session,
+    exchange: &'a Exchange,
+    coldplug: &'a Coldplug,
+    reporter: &'a Reporter,
+}
+
+impl Boot<'_> {
+    /// Fetches what this host is made of, and hands over to it.
+    fn run(&self, started_ms: u64) -> Result<Infallible, Error> {
+        let kernel = read("/proc/sys/kernel/osrelease")?.trim().to_owned();
+        self.reporter.report(Stage::Stage1 { kernel, started_ms });
+        let image = read("/etc/firstboot/image.json")?;
+        let image: BootImage = serde_json::from_str(&image).map_err(Error::BootImage)?;
+        let (appliance, _) = self.session.parts();
+        console::info(&format!(
+            "image `{}`, tree {}, boot {}, appliance {}",
+            image.name, image.tree, appliance.boot, appliance.server
+        ));
+        let host = persist("host configuration", || self.session.host_config())?;
+        let root = thread::scope(|scope| {
+            // Not needed before the root is there, so they load while it comes.
+            scope.spawn(|| self.coldplug.named(&NEEDED));
+            self.fetch_root(&image)
+        })?;
+
+        rootfs::assemble(&root).map_err(Error::Assemble)?;
+        drop(root);
+        self.place(&host)?;
+        console::info(&format!("starting `{}`", host.name));
+        self.reporter.report(Stage::SwitchRoot);
+        let undelivered = self.reporter.finish(LAST_REPORTS);
+        let config = AgentConfig::new(self.session, &image, &host, undelivered);
+        handover::place_agent(&config)?;
+        handover::hide_token(&read("/proc/cmdline")?);
+        console::close();
+        Ok(handover::switch_root()?)
+    }
+
+    /// Makes a host of the image.
+    fn place(&self, host: &HostConfig) -> Result<(), Error> {
+        let (new_root, run) = (Path::new(rootfs::NEW_ROOT), Path::new("/run"));
+        let files = host::files(host, &host::image_hosts(new_root))?;
+        host::write(&files, new_root, run)?;
+        handover::check(new_root)?;
+        secrets::place_parameters(&host.parameters, run)?;
+        // Last, so that a host that does not boot is given none.
+        let given = if host.secrets.is_empty() {
+            HostSecrets::default()
+        } else {
+            persist("secrets", || self.session.secrets(self.exchange))?
+        };
+        Ok(secrets::place(&host.secrets, &given, run)?)
+    }
+
+    /// Fetches the root file system into memory, if it fits.
+    fn fetch_root(&self, image: &BootImage) -> Result<File, Error> {
+        let room = memory::room_for(image.size)?;
+        let fetched = fetch::fetch(self.server, image, &room).map_err(|source| Error::Fetch {
+            server: self.server,
+            rootfs: image.rootfs,
+            source,
+        })?;
+        let elapsed_ms = u64::try_from(fetched.elapsed.as_millis()).unwrap_or(u64::MAX);
+        console::info(&format!(
+            "root file system of {} MiB fetched and checked in {elapsed_ms} ms",
+            mebibytes(image.size)
+        ));
+        self.reporter.report(Stage::RootFetched {
+            bytes: image.size,
+            elapsed_ms,
+            retries: fetched.retries,
+        });
+        Ok(room)
+    }
 }
 
 fn read(path: &'static str) -> Result<String, Error> {

@@ -1,15 +1,18 @@
 //! The program in the initrd and the agent on the running host: one static binary.
 //!
 //! It trusts nothing that arrives over the network but what hashes to the digests in its own
-//! initrd, and it refuses to boot anything else. It has no DHCP client, no TLS and no async
-//! runtime: its address comes from the boot script, and every byte counts in the initrd.
+//! initrd, and what the authority answers for that its boot script named; it refuses to boot anything
+//! else. It has no DHCP client and no async runtime: its address comes from the boot script, and every
+//! byte counts in the initrd.
 
 mod agent;
 mod alias;
 mod backoff;
+mod checks;
 mod cmdline;
 mod coldplug;
 mod console;
+mod drift;
 mod errors;
 mod fetch;
 mod handover;
@@ -24,8 +27,10 @@ mod netlink;
 mod pieces;
 mod report;
 mod rootfs;
+mod secrets;
+mod session;
 mod systemd;
-mod token;
+mod tls;
 mod uptime;
 
 use std::env;

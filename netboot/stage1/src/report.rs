@@ -4,6 +4,7 @@
 //! stage1 ends is given to the agent, so that no step of a boot is lost.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,31 +12,36 @@ use std::time::{Duration, Instant};
 use image_manifest::{Report, Stage};
 
 use crate::backoff::Backoff;
-use crate::cmdline::Appliance;
 use crate::errors::chain;
-use crate::http::{Connection, Error};
+use crate::session::Session;
 use crate::{console, uptime};
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// The number of the newest report that this process made.
+static NEWEST: AtomicU64 = AtomicU64::new(0);
+
 /// Makes a report of something that happened just now.
+///
+/// Its number comes from the clock that starts with the kernel and never goes back, so that it grows
+/// from stage1 to the agent, and over a restart of the agent, with nothing to be remembered.
 pub(crate) fn now(stage: Stage) -> Report {
     let uptime_ms = uptime::milliseconds();
+    let before = NEWEST.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |newest| {
+        Some(next(newest, uptime_ms))
+    });
+    // It never refuses, so both answers are the number before.
+    let (Ok(newest) | Err(newest)) = before;
     Report {
-        // A clock that only goes forward, also over a restart of the agent.
-        sequence: uptime_ms,
+        sequence: next(newest, uptime_ms),
         uptime_ms,
         stage,
     }
 }
 
-/// Sends one report, once.
-pub(crate) fn deliver(appliance: &Appliance, report: &Report) -> Result<(), Error> {
-    // A report is plain data: it always has a JSON form.
-    let body = serde_json::to_vec(report).unwrap_or_default();
-    let path = format!("/v1/boots/{}/reports", appliance.boot);
-    Connection::open(appliance.server)?.post(appliance, &path, &body)
+fn next(newest: u64, uptime_ms: u64) -> u64 {
+    uptime_ms.max(newest.saturating_add(1))
 }
 
 /// Delivers reports in the background, in order.
@@ -46,12 +52,12 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     /// Starts the thread that delivers.
-    pub(crate) fn start(appliance: Appliance) -> Self {
+    pub(crate) fn start(session: Session) -> Self {
         let reporter = Self {
             shared: Arc::default(),
         };
         let worker = reporter.clone();
-        thread::spawn(move || worker.work(&appliance));
+        thread::spawn(move || worker.work(&session));
         reporter
     }
 
@@ -71,7 +77,7 @@ impl Reporter {
         queue.iter().cloned().collect()
     }
 
-    fn work(&self, appliance: &Appliance) {
+    fn work(&self, session: &Session) {
         let mut backoff = Backoff::new(LONGEST_PAUSE);
         let mut told: Option<Instant> = None;
         loop {
@@ -84,7 +90,9 @@ impl Reporter {
                 queue.front().cloned()
             };
             let Some(report) = report else { continue };
-            match deliver(appliance, &report) {
+            match session.report(&report) {
+                // The answer to an earlier try was lost.
+                Err(error) if error.is_repetition() => backoff.reset(),
                 Err(error) if !error.is_final() => {
                     if told.is_none_or(|at| at.elapsed() > Duration::from_secs(30)) {
                         console::warn(&format!("report not delivered yet: {}", chain(&error)));
@@ -103,5 +111,26 @@ impl Reporter {
 
     fn queue(&self) -> MutexGuard<'_, VecDeque<Report>> {
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_grow_with_the_clock_and_without_it() {
+        let cases = [
+            ("first", 0, 0, 1),
+            ("later", 100, 250, 250),
+            ("at the same time", 250, 250, 251),
+            ("no clock", 251, 0, 252),
+            ("no number left", u64::MAX, 5, u64::MAX),
+        ];
+        for (name, newest, uptime_ms, expected) in cases {
+            assert_eq!(next(newest, uptime_ms), expected, "{name}");
+        }
+        let (one, two) = (now(Stage::SwitchRoot), now(Stage::SwitchRoot));
+        assert!(two.sequence > one.sequence);
     }
 }

@@ -16,9 +16,11 @@ pub(crate) const NEW_ROOT: &str = "/newroot";
 /// What stage1 leaves for the agent and the operator.
 pub(crate) const STATE: &str = "/run/firstboot";
 /// The image as it was built, visible on the running host.
-const IMAGE: &str = "/run/firstboot/image";
-/// What the host changed, visible on the running host.
+pub(crate) const IMAGE: &str = "/run/firstboot/image";
+/// What the host changed, visible to root on the running host.
 const CHANGES: &str = "/run/firstboot/changes";
+/// The upper directory of the overlay: what differs from the image, and nothing else.
+pub(crate) const UPPER: &str = "/run/firstboot/changes/upper";
 
 /// Why there is no root.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +42,7 @@ pub(crate) enum Error {
 
 /// Mounts a fetched squashfs with an overlay in memory as the new root.
 pub(crate) fn assemble(squashfs: &File) -> Result<(), Error> {
-    directory(STATE, 0o700)?;
-    for path in [IMAGE, CHANGES, NEW_ROOT] {
+    for path in [STATE, IMAGE, CHANGES, NEW_ROOT] {
         directory(path, 0o755)?;
     }
     let (device, open) = loopdev::attach(squashfs).map_err(Error::Attach)?;
@@ -54,9 +55,9 @@ pub(crate) fn assemble(squashfs: &File) -> Result<(), Error> {
         CHANGES,
         "tmpfs",
         flags,
-        Some("mode=0755"),
+        Some("mode=0700"),
     )?;
-    directory("/run/firstboot/changes/upper", 0o755)?;
+    directory(UPPER, 0o755)?;
     directory("/run/firstboot/changes/work", 0o755)?;
     let layers = "lowerdir=/run/firstboot/image,upperdir=/run/firstboot/changes/upper,workdir=/run/firstboot/changes/work";
     place(

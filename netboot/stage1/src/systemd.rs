@@ -41,6 +41,14 @@ pub(crate) fn failed_units() -> Vec<String> {
     names(&listing)
 }
 
+/// Returns what init says about each unit, such as `active` or `failed`, in their order; nothing where
+/// it does not say.
+pub(crate) fn states(units: &[String]) -> Vec<String> {
+    let mut arguments = vec!["is-active", "--"];
+    arguments.extend(units.iter().map(String::as_str));
+    ask(&arguments, ANSWER).lines().map(str::to_owned).collect()
+}
+
 /// Reads the first word of every line.
 fn names(listing: &str) -> Vec<String> {
     let lines = listing

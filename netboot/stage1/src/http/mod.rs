@@ -1,7 +1,8 @@
 //! A small HTTP/1.1 client over one kept connection: the requests of stage1 and the agent.
 //!
-//! It follows no redirect, resolves no name, and reads no body without a length. It does not try
-//! again: its callers know how long a try is worth.
+//! Artifacts come in the clear, because their digests are known; whatever shows a token goes over TLS only. It
+//! follows no redirect, resolves no name, and reads no body without a length. It does not try again: its callers know
+//! how long a try is worth.
 
 mod response;
 
@@ -10,9 +11,11 @@ use std::net::{SocketAddrV4, TcpStream};
 use std::ops::Range;
 use std::time::Duration;
 
+use image_manifest::Token;
 pub(crate) use response::{ContentRange, Head, Malformed};
+use zeroize::Zeroizing;
 
-use crate::cmdline::Appliance;
+use crate::tls::{self, Trust};
 
 /// A host in the same rack answers in milliseconds; lost packets are sent again within this time.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -28,6 +31,11 @@ pub(crate) enum Error {
     Connect {
         server: SocketAddrV4,
         source: io::Error,
+    },
+    #[error("{server} is not trusted")]
+    Untrusted {
+        server: SocketAddrV4,
+        source: rustls::Error,
     },
     #[error("the connection to {server} was cut")]
     Cut {
@@ -49,17 +57,36 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Tells whether asking again cannot help: the appliance understood, and will say no again.
+    /// Tells whether asking again cannot help: the appliance understood, and will say no again; or it is another
+    /// appliance than the boot script spoke of, and only a new script can tell why.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Self::Status { status, .. } if (400..500).contains(status) && !matches!(status, 408 | 429))
+        match self {
+            Self::Status { status, .. } => {
+                (400..500).contains(status) && !matches!(status, 408 | 429)
+            }
+            Self::Untrusted { .. } => true,
+            _ => false,
+        }
     }
+
+    /// Tells whether the appliance has what it was sent already.
+    pub(crate) fn is_repetition(&self) -> bool {
+        matches!(self, Self::Status { status: 409, .. })
+    }
+}
+
+/// What carries a connection.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Secure(Box<tls::Stream>),
 }
 
 /// One connection to the appliance.
 #[derive(Debug)]
 pub(crate) struct Connection {
     server: SocketAddrV4,
-    stream: TcpStream,
+    stream: Stream,
     /// Bytes that came behind the last head.
     ahead: Vec<u8>,
     /// Bytes of the present body that were not read yet.
@@ -68,23 +95,42 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects.
+    /// Connects in the clear, for artifacts.
     pub(crate) fn open(server: SocketAddrV4) -> Result<Self, Error> {
-        let connect = || {
-            let stream = TcpStream::connect_timeout(&server.into(), CONNECT)?;
-            stream.set_read_timeout(Some(SILENCE))?;
-            stream.set_write_timeout(Some(SILENCE))?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        };
-        let stream = connect().map_err(|source| Error::Connect { server, source })?;
-        Ok(Self {
+        let stream = connect(server).map_err(|source| Error::Connect { server, source })?;
+        Ok(Self::over(server, Stream::Plain(stream)))
+    }
+
+    /// Connects over TLS to whoever is trusted; its certificate is judged before a byte is sent.
+    pub(crate) fn open_secure(server: SocketAddrV4, trust: &Trust) -> Result<Self, Error> {
+        let stream = connect(server).map_err(|source| Error::Connect { server, source })?;
+        let untrusted = |source| Error::Untrusted { server, source };
+        let mut stream = trust.connect(server, stream).map_err(untrusted)?;
+        while stream.conn.is_handshaking() {
+            if let Err(error) = stream.conn.complete_io(&mut stream.sock) {
+                let refused = error.get_ref().and_then(|inner| inner.downcast_ref());
+                return Err(match refused {
+                    Some(rustls::Error::InvalidCertificate(reason)) => {
+                        untrusted(rustls::Error::InvalidCertificate(reason.clone()))
+                    }
+                    _ => Error::Connect {
+                        server,
+                        source: timed_out(error),
+                    },
+                });
+            }
+        }
+        Ok(Self::over(server, Stream::Secure(Box::new(stream))))
+    }
+
+    fn over(server: SocketAddrV4, stream: Stream) -> Self {
+        Self {
             server,
             stream,
             ahead: Vec::new(),
             remaining: 0,
             keep_alive: true,
-        })
+        }
     }
 
     /// Tells whether another request may be sent.
@@ -119,31 +165,30 @@ impl Connection {
     }
 
     /// Asks for a short answer of the appliance about this boot.
-    pub(crate) fn get(&mut self, appliance: &Appliance, path: &str) -> Result<Vec<u8>, Error> {
-        let head = self.request("GET", path, &authorization(appliance), b"")?;
+    pub(crate) fn get(&mut self, path: &str, bearer: &Token) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let head = self.request("GET", path, &authorization(bearer), b"")?;
         if head.status != 200 {
             return Err(self.refusal(path, &head));
         }
         self.short_body(path, head.length)
     }
 
-    /// Sends a report about this boot.
+    /// Sends something about this boot; returns what the appliance says to it.
     pub(crate) fn post(
         &mut self,
-        appliance: &Appliance,
         path: &str,
+        bearer: &Token,
         body: &[u8],
-    ) -> Result<(), Error> {
-        let lines = format!(
-            "{}Content-Type: application/json\r\nContent-Length: {}\r\n",
-            authorization(appliance),
-            body.len()
-        );
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let mut lines = authorization(bearer);
+        lines.push_str("Content-Type: application/json\r\nContent-Length: ");
+        lines.push_str(&body.len().to_string());
+        lines.push_str("\r\n");
         let head = self.request("POST", path, &lines, body)?;
         if !(200..300).contains(&head.status) {
             return Err(self.refusal(path, &head));
         }
-        self.short_body(path, head.length).map(drop)
+        self.short_body(path, head.length)
     }
 
     /// Reads more of the present body; 0 at its end.
@@ -172,16 +217,15 @@ impl Connection {
         lines: &str,
         body: &[u8],
     ) -> Result<Head, Error> {
-        let mut request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{lines}\r\n",
-            self.server
-        )
-        .into_bytes();
-        request.extend(body);
+        let start = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.server);
+        let parts = [start.as_bytes(), lines.as_bytes(), b"\r\n", body];
+        // Made in one piece, so that none with a token in it is left behind when it grows.
+        let request = Zeroizing::new(parts.concat());
         let server = self.server;
-        self.stream
-            .write_all(&request)
-            .map_err(|source| Error::Cut { server, source })?;
+        self.stream.send(&request).map_err(|source| Error::Cut {
+            server,
+            source: timed_out(source),
+        })?;
         let mut buffer = [0; 4096];
         loop {
             let head = response::parse(&self.ahead).map_err(|source| Error::NotHttp {
@@ -204,23 +248,19 @@ impl Connection {
             match self.stream.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(0) => break Err(io::ErrorKind::UnexpectedEof.into()),
-                // The kernel's word for a timeout of a blocking socket is misleading.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    break Err(io::ErrorKind::TimedOut.into());
-                }
-                other => break other,
+                other => break other.map_err(timed_out),
             }
         };
         let server = self.server;
         received.map_err(|source| Error::Cut { server, source })
     }
 
-    fn short_body(&mut self, path: &str, length: u64) -> Result<Vec<u8>, Error> {
+    fn short_body(&mut self, path: &str, length: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
         if length > SHORT_BODY {
             let url = self.url(path);
             return Err(Error::LongBody { url, length });
         }
-        let mut body = vec![0; usize::try_from(length).unwrap_or(0)];
+        let mut body = Zeroizing::new(vec![0; usize::try_from(length).unwrap_or(0)]);
         let mut filled = 0;
         while filled < body.len() {
             filled += self.read(&mut body[filled..])?;
@@ -244,12 +284,53 @@ impl Connection {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.server)
+        let scheme = match self.stream {
+            Stream::Plain(_) => "http",
+            Stream::Secure(_) => "https",
+        };
+        format!("{scheme}://{}{path}", self.server)
     }
 }
 
-fn authorization(appliance: &Appliance) -> String {
-    format!("Authorization: Bearer {}\r\n", appliance.token.expose())
+impl Stream {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(bytes),
+            Self::Secure(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Secure(stream) => stream.read(buffer),
+        }
+    }
+}
+
+fn connect(server: SocketAddrV4) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&server.into(), CONNECT)?;
+    stream.set_read_timeout(Some(SILENCE))?;
+    stream.set_write_timeout(Some(SILENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The kernel's word for a timeout of a blocking socket is misleading.
+fn timed_out(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+        _ => error,
+    }
+}
+
+/// Returns the header line that shows a token, with room for what follows it.
+fn authorization(bearer: &Token) -> Zeroizing<String> {
+    let mut line = Zeroizing::new(String::with_capacity(512));
+    line.push_str("Authorization: Bearer ");
+    line.push_str(bearer.expose());
+    line.push_str("\r\n");
+    line
 }
 
 #[cfg(test)]

@@ -23,12 +23,8 @@ fn server(answers: Vec<Vec<u8>>) -> SocketAddrV4 {
     }
 }
 
-fn appliance(server: SocketAddrV4) -> Appliance {
-    Appliance {
-        server,
-        boot: "b".to_owned(),
-        token: "s3cret".parse().unwrap(),
-    }
+fn bearer() -> Token {
+    "s3cret".parse().unwrap()
 }
 
 #[test]
@@ -119,7 +115,7 @@ fn a_refused_report_is_final_and_an_overloaded_appliance_is_not() {
         let server = server(vec![answer.into_bytes()]);
         let result = Connection::open(server)
             .unwrap()
-            .post(&appliance(server), "/r", b"{}");
+            .post("/r", &bearer(), b"{}");
         let error = result.unwrap_err();
         assert_eq!(error.is_final(), last_word, "{status}");
         assert!(!error.to_string().contains("s3cret"), "{status}");
@@ -130,8 +126,6 @@ fn a_refused_report_is_final_and_an_overloaded_appliance_is_not() {
 fn a_long_answer_is_not_read() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n".to_vec();
     let server = server(vec![answer]);
-    let result = Connection::open(server)
-        .unwrap()
-        .get(&appliance(server), "/h");
+    let result = Connection::open(server).unwrap().get("/h", &bearer());
     assert!(matches!(result, Err(Error::LongBody { .. })));
 }
