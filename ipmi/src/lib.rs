@@ -8,6 +8,7 @@ pub mod crypto;
 pub mod driver;
 pub mod fleet;
 pub mod fru;
+pub mod inventory;
 pub mod journal;
 pub mod redfish;
 pub mod sdr;

@@ -2,8 +2,10 @@
 //!
 //! It refuses to lose or repeat what was typed: each packet is acknowledged before the next one leaves.
 
+mod client;
 mod flow;
 mod packet;
 
+pub use client::open;
 pub use flow::{Flow, Received};
 pub use packet::{Flags, Packet};

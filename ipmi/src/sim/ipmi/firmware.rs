@@ -20,6 +20,7 @@ use crate::wire::{
 pub struct Firmware {
     board: Board,
     config: Arc<Config>,
+    port: u16,
     sessions: Sessions,
     state: State,
 }
@@ -38,9 +39,17 @@ impl Firmware {
         Self {
             board,
             config,
+            port: Protocol::Ipmi.port(),
             sessions: Sessions::default(),
             state: State::default(),
         }
+    }
+
+    /// The same BMC at another port: consoles want to be told the one they came by.
+    #[must_use]
+    pub fn at_port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
     }
 
     /// Takes a datagram; what it cannot read or believe, it does not answer.
@@ -195,6 +204,7 @@ impl Firmware {
         let mut call = Call {
             board: &self.board,
             config: &self.config,
+            port: self.port,
             sessions: &mut self.sessions,
             state: &mut self.state,
             session,

@@ -128,7 +128,8 @@ pub async fn serve(
     config: impl Into<Arc<Config>>,
 ) -> io::Result<Infallible> {
     let socket = Arc::new(socket);
-    let mut firmware = Firmware::new(board.clone(), config.into());
+    let mut firmware =
+        Firmware::new(board.clone(), config.into()).at_port(socket.local_addr()?.port());
     let mut buffer = [0; DATAGRAM];
     loop {
         let wake = firmware.wakes().map(Instant::from_std);

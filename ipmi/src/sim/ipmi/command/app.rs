@@ -167,7 +167,7 @@ fn activate_payload(call: &mut Call<'_>, data: &[u8]) -> Result<Vec<u8>, Code> {
     }
     let sol = Sol::new(call.board, call.now);
     call.session()?.sol = Some(sol);
-    let port = 623_u16.to_le_bytes();
+    let port = call.port.to_le_bytes();
     Ok(vec![
         0, 0, 0, 0, SIZE, 0, SIZE, 0, port[0], port[1], 0xff, 0xff,
     ])

@@ -24,6 +24,8 @@ const RANGE: Code = Code(0xc9);
 pub(super) struct Call<'a> {
     pub(super) board: &'a Board,
     pub(super) config: &'a Config,
+    /// Where the BMC listens.
+    pub(super) port: u16,
     pub(super) sessions: &'a mut Sessions,
     pub(super) state: &'a mut State,
     /// The session that it came in; none outside of one.

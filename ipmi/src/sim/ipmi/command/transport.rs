@@ -12,7 +12,7 @@ pub(super) fn execute(call: &Call<'_>, request: &Request<'_>) -> Result<Vec<u8>,
     let [_, parameter] = *request.data.first_chunk().ok_or(LENGTH)?;
     let value = match request.command {
         0x02 => lan(call, parameter)?,
-        0x22 => sol(parameter)?,
+        0x22 => sol(call, parameter)?,
         _ => return Err(Code::INVALID_COMMAND),
     };
     Ok([&[REVISION][..], &value].concat())
@@ -31,7 +31,7 @@ fn lan(call: &Call<'_>, parameter: u8) -> Result<Vec<u8>, Code> {
     })
 }
 
-fn sol(parameter: u8) -> Result<Vec<u8>, Code> {
+fn sol(call: &Call<'_>, parameter: u8) -> Result<Vec<u8>, Code> {
     Ok(match parameter {
         0 => vec![0],
         // Enabled.
@@ -45,7 +45,7 @@ fn sol(parameter: u8) -> Result<Vec<u8>, Code> {
         // 115200 baud.
         5 | 6 => vec![0x0a],
         7 => vec![1],
-        8 => 623_u16.to_le_bytes().to_vec(),
+        8 => call.port.to_le_bytes().to_vec(),
         _ => return Err(UNSUPPORTED),
     })
 }

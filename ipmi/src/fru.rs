@@ -1,1 +1,0 @@
-//! The FRU inventory: boards, chassis and products with their serial numbers.
