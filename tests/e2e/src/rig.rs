@@ -13,7 +13,7 @@ use lab::appliance::{Error, Place};
 use lab::firmware::Files;
 use lab::hosts::HostView;
 use lab::namespace::Namespace;
-use lab::qemu::{self, Folder, Settings};
+use lab::qemu::{self, Folder, Order, Settings};
 use lab::rack;
 use lab::{network, poll, process};
 use tempfile::TempDir;
@@ -156,7 +156,9 @@ impl Rig {
             memory: 1024,
             files,
         };
-        qemu::start(&self.rack, &slot, &port, &folder, &settings).expect("QEMU starts");
+        let launch = |program: &str| self.rack.command(program);
+        qemu::start(launch, &slot, &port, Order::Network, &folder, &settings)
+            .expect("QEMU starts");
         self.wait_until(name, &mut reached)
     }
 

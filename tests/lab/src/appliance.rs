@@ -3,7 +3,7 @@
 //! It refuses to read the appliance's database itself: `netboot hosts --json` is how anyone asks.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -142,6 +142,18 @@ impl Place {
         Err(Error::Late(READY_WITHIN.as_secs(), self.said_since(before)))
     }
 
+    /// Prepares `netboot` as the rack's operator runs it, inside a namespace.
+    #[must_use]
+    pub fn operator(&self, namespace: &Namespace) -> Command {
+        let mut netboot = namespace.command(&self.netboot);
+        netboot
+            .env("NETBOOT_SITE", &self.site)
+            .env("NETBOOT_DATA", &self.data)
+            .env("NETBOOT_STORE", &self.store)
+            .stdin(Stdio::null());
+        netboot
+    }
+
     /// Asks what is known about all hosts; works whether the appliance runs or not.
     ///
     /// # Errors
@@ -177,7 +189,8 @@ impl Place {
     }
 }
 
-/// Copies a site and adds a key that may log in to its hosts.
+/// Copies a site and adds what must not stand in it: a key that may log in to its hosts, and the
+/// password of its BMCs.
 ///
 /// # Errors
 /// When a file cannot be read or written.
@@ -197,7 +210,26 @@ pub fn copy_site(from: &Path, to: &Path, public_key: &str) -> Result<(), Error> 
     let mut extra = toml::Table::new();
     extra.insert("ssh".to_owned(), ssh.into());
     let path = to.join("lab-key.toml");
-    fs::write(&path, extra.to_string()).map_err(write(&path))
+    fs::write(&path, extra.to_string()).map_err(write(&path))?;
+    let secrets = to.join("secrets");
+    fs::create_dir_all(&secrets).map_err(write(&secrets))?;
+    let path = secrets.join("bmc");
+    write_secret(&path).map_err(write(&path))
+}
+
+/// Writes a password of 16 bytes, as long as IPMI 1.5 takes, that only its owner can read.
+fn write_secret(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut random = [0; 6];
+    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    write!(file, "lab-{digits}")
 }
 
 /// Makes the lab's throw-away key where it is missing and returns its public half.

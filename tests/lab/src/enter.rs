@@ -8,6 +8,7 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sys::termios::{self, SetArg, Termios};
@@ -40,6 +41,9 @@ pub enum Error {
     /// ssh could not be run.
     #[error("failed to run `ssh`")]
     Ssh(#[source] io::Error),
+    /// The operator's command line could not be run.
+    #[error("failed to run `netboot`")]
+    Netboot(#[source] io::Error),
     /// The console is not reachable.
     #[error("failed to reach the console of `{0}`")]
     Console(String, #[source] io::Error),
@@ -50,6 +54,16 @@ pub enum Error {
 /// # Errors
 /// When the lab is not up, the host is unknown, or ssh cannot be run.
 pub fn ssh(state: &State, place: &Place, name: &str, words: &[String]) -> Result<(), Error> {
+    Err(Error::Ssh(
+        ssh_command(state, place, name)?.args(words).exec(),
+    ))
+}
+
+/// Prepares `ssh` to a host; what is run there may be added.
+///
+/// # Errors
+/// When the lab is not up or the host is unknown.
+pub fn ssh_command(state: &State, place: &Place, name: &str) -> Result<Command, Error> {
     let slot = rack::slot(name)?;
     let namespace = network(state)?;
     let hosts = place.hosts()?;
@@ -62,8 +76,21 @@ pub fn ssh(state: &State, place: &Place, name: &str, words: &[String]) -> Result
     ssh.arg("-i").arg(state.ssh_key());
     ssh.args(["-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no"]);
     ssh.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]);
-    ssh.arg(format!("root@{address}")).args(words);
-    Err(Error::Ssh(ssh.exec()))
+    ssh.args(["-o", "ConnectTimeout=20"]);
+    ssh.arg(format!("root@{address}"));
+    Ok(ssh)
+}
+
+/// Becomes `netboot`, as the operator of the rack runs it; returns only when that fails.
+///
+/// # Errors
+/// When the lab is not up or `netboot` cannot be run.
+pub fn operator(state: &State, place: &Place, words: &[String]) -> Result<(), Error> {
+    let namespace = network(state)?;
+    let mut netboot = place.operator(&namespace);
+    Err(Error::Netboot(
+        netboot.stdin(Stdio::inherit()).args(words).exec(),
+    ))
 }
 
 /// Connects the terminal to a host's serial console until Ctrl-] is pressed or input ends.
@@ -167,7 +194,11 @@ pub fn status(state: &State, place: &Place) -> Result<(Vec<String>, Vec<HostView
     Ok((lines, hosts))
 }
 
-fn network(state: &State) -> Result<Namespace, Error> {
+/// Returns the network of a rack that is up.
+///
+/// # Errors
+/// When none is.
+pub fn network(state: &State) -> Result<Namespace, Error> {
     state
         .running()?
         .namespace

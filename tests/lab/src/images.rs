@@ -39,6 +39,8 @@ pub struct Workshop {
     pub store: PathBuf,
     /// Where locks of the lab's own are kept.
     pub locks: PathBuf,
+    /// The committed lock of all its images; each definition has its own without one.
+    pub lock: Option<PathBuf>,
 }
 
 /// Why there is no image.
@@ -80,7 +82,7 @@ impl Workshop {
     /// # Errors
     /// When it cannot be built with the committed lock nor with a new one.
     pub fn build(&self, name: &str) -> Result<Built, Error> {
-        let committed = self.try_build(name, None)?;
+        let committed = self.try_build(name, self.lock.as_deref())?;
         let status = match committed {
             Ok(built) => return Ok(built),
             Err(status) if status.code() != Some(GONE) => {
@@ -150,7 +152,8 @@ impl Workshop {
         };
         fs::create_dir_all(&folder).map_err(write)?;
         // The difference is told to whatever lock stands where the new one goes.
-        let committed = self.definitions.join(name).join("image.lock");
+        let own = self.definitions.join(name).join("image.lock");
+        let committed = self.lock.clone().unwrap_or(own);
         fs::copy(committed, lock).map_err(write)?;
         let status = Command::new(&self.imagebuild)
             .arg("lock")

@@ -5,6 +5,8 @@
 
 pub mod accel;
 pub mod appliance;
+pub mod bmcs;
+pub mod chassis;
 pub mod down;
 pub mod enter;
 pub mod firmware;
@@ -14,8 +16,10 @@ pub mod namespace;
 pub mod network;
 pub mod poll;
 pub mod process;
+pub mod python;
 pub mod qemu;
 pub mod rack;
+pub mod show;
 pub mod state;
 pub mod suites;
 pub mod timeline;

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use lab::show::{self, Scenario};
 use lab::state::State;
 use lab::suites::{self, Suite};
 use lab::up::{self, Request};
 use lab::workspace::Workspace;
-use lab::{down, enter, timeline};
+use lab::{bmcs, down, enter, timeline};
 
 /// A virtual rack on one Linux machine: the appliance and hosts without disks, in real firmware.
 #[derive(Debug, Parser)]
@@ -65,6 +66,27 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Shows what an operator does with a rack, and judges it from outside.
+    Show {
+        /// What is shown.
+        scenario: Scenario,
+        /// Install missing tools from Debian packages (as root).
+        #[arg(long)]
+        install: bool,
+        /// Leave the rack running.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Runs the operator's command line against the rack that is up.
+    #[command(disable_help_flag = true)]
+    Netboot {
+        /// A verb of `netboot` and its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// Simulates the rack's BMCs; `up` starts it.
+    #[command(hide = true)]
+    Bmcs,
     /// Runs the tests, all of them unless suites are named.
     Test {
         /// Install missing tools from Debian packages (as root).
@@ -131,6 +153,27 @@ fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         }
         Verb::Down => {
             eprintln!("lab: {}", down::summary(down::down(&state)?));
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Show {
+            scenario,
+            install,
+            keep,
+        } => {
+            let stage = show::show(&workspace, &state, scenario, install, keep)?;
+            print!("{}", stage.table());
+            Ok(if stage.is_good() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
+        Verb::Netboot { words } => {
+            enter::operator(&state, &place, &words)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Bmcs => {
+            bmcs::serve(&state)?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Ssh { host, command } => {

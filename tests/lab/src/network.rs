@@ -18,6 +18,16 @@ pub fn bridge(namespace: &Namespace, address: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Gives one more address to the rack's switch, for a BMC.
+///
+/// # Errors
+/// When `ip` fails.
+pub fn address(namespace: &Namespace, address: &str) -> Result<(), Error> {
+    let address = format!("{address}/32");
+    namespace.run(["ip", "address", "add", &address, "dev", BRIDGE])?;
+    Ok(())
+}
+
 /// Adds a port for one host and returns its name.
 ///
 /// # Errors

@@ -7,12 +7,12 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::accel::{Accelerator, pflash};
+use crate::chassis::PowerEvent;
 use crate::firmware::{self, Files, Firmware};
-use crate::namespace::{self, Namespace};
-use crate::process::Recorded;
+use crate::namespace;
 use crate::rack::Slot;
 
 /// How hosts are started.
@@ -49,6 +49,21 @@ impl Folder {
         self.0.join("console.log")
     }
 
+    /// Each change of its power, a line of JSON.
+    #[must_use]
+    pub fn power_log(&self) -> PathBuf {
+        self.0.join("power.log")
+    }
+
+    /// Reads each change of its power so far.
+    #[must_use]
+    pub fn power_events(&self) -> Vec<PowerEvent> {
+        let log = fs::read_to_string(self.power_log()).unwrap_or_default();
+        log.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
     fn qemu_log(&self) -> PathBuf {
         self.0.join("qemu.log")
     }
@@ -71,27 +86,30 @@ pub enum Error {
     /// QEMU could not be run.
     #[error("failed to run QEMU for `{0}`")]
     Run(String, #[source] io::Error),
-    /// QEMU ended at once.
-    #[error("QEMU ended for `{host}`: {reason}")]
-    Ended {
-        /// The host.
-        host: String,
-        /// What QEMU said.
-        reason: String,
-    },
 }
 
-/// Starts a host behind a port of the rack's switch.
+/// Where a host's firmware looks for something to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// On the network.
+    Network,
+    /// On its disks; a rack's hosts have none.
+    Disk,
+}
+
+/// Starts a host behind a port of the rack's switch, where `launch` says how a program is started
+/// in the rack's network.
 ///
 /// # Errors
 /// When a file cannot be made or QEMU does not start.
 pub fn start(
-    namespace: &Namespace,
+    launch: impl FnOnce(&str) -> Command,
     slot: &Slot,
     port: &str,
+    order: Order,
     folder: &Folder,
     settings: &Settings,
-) -> Result<Recorded, Error> {
+) -> Result<Child, Error> {
     settings.files.check(slot.firmware)?;
     let write = |path: &Path| {
         let path = path.to_path_buf();
@@ -103,22 +121,17 @@ pub fn start(
         .map_err(write(folder.path()))?;
     let log_path = folder.qemu_log();
     let log = File::create(&log_path).map_err(write(&log_path))?;
-    let mut qemu = namespace.command("qemu-system-x86_64");
+    let mut qemu = launch("qemu-system-x86_64");
     qemu.args(settings.accelerator.arguments());
-    qemu.args(common(slot, port, settings.memory));
-    firmware_arguments(&mut qemu, slot, folder, settings)?;
+    qemu.args(common(slot, port, order, settings.memory));
+    firmware_arguments(&mut qemu, slot, order, folder, settings)?;
     qemu.current_dir(folder.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log);
     namespace::detach(&mut qemu);
-    let child = qemu
-        .spawn()
-        .map_err(|source| Error::Run(slot.name.to_owned(), source))?;
-    Recorded::now(slot.name, child.id()).ok_or_else(|| Error::Ended {
-        host: slot.name.to_owned(),
-        reason: last_words(folder),
-    })
+    qemu.spawn()
+        .map_err(|source| Error::Run(slot.name.to_owned(), source))
 }
 
 /// Returns what QEMU said about a host, for the error when it ends.
@@ -135,11 +148,12 @@ pub fn last_words(folder: &Folder) -> String {
         .join("; ")
 }
 
-fn common(slot: &Slot, port: &str, memory: u32) -> Vec<String> {
+fn common(slot: &Slot, port: &str, order: Order, memory: u32) -> Vec<String> {
     // The boot ROM is for BIOS alone: with its EFI twin it would be iPXE's driver that speaks, not OVMF's.
-    let rom = match slot.firmware {
-        Firmware::Bios => "",
-        Firmware::UefiPxe | Firmware::UefiHttp => ",romfile=",
+    let (letter, card) = match (order, slot.firmware) {
+        (Order::Network, Firmware::Bios) => ("n", ",bootindex=0"),
+        (Order::Network, Firmware::UefiPxe | Firmware::UefiHttp) => ("n", ",bootindex=0,romfile="),
+        (Order::Disk, _) => ("c", ",romfile="),
     };
     [
         // Without graphics SeaBIOS and the boot ROM speak on the serial console.
@@ -158,19 +172,16 @@ fn common(slot: &Slot, port: &str, memory: u32) -> Vec<String> {
         "-display".to_owned(),
         "none".to_owned(),
         "-boot".to_owned(),
-        "order=n".to_owned(),
+        format!("order={letter}"),
         "-netdev".to_owned(),
         format!("tap,id=net0,ifname={port},script=no,downscript=no"),
         "-device".to_owned(),
-        format!(
-            "virtio-net-pci,netdev=net0,mac={},bootindex=0{rom}",
-            slot.mac
-        ),
+        format!("virtio-net-pci,netdev=net0,mac={}{card}", slot.mac),
         // Newer OVMF has no network without a source of random numbers.
         "-device".to_owned(),
         "virtio-rng-pci".to_owned(),
         "-chardev".to_owned(),
-        "socket,id=console,path=console.sock,server=on,wait=off,logfile=console.log,logappend=off"
+        "socket,id=console,path=console.sock,server=on,wait=off,logfile=console.log,logappend=on"
             .to_owned(),
         "-serial".to_owned(),
         "chardev:console".to_owned(),
@@ -183,14 +194,15 @@ fn common(slot: &Slot, port: &str, memory: u32) -> Vec<String> {
 fn firmware_arguments(
     qemu: &mut Command,
     slot: &Slot,
+    order: Order,
     folder: &Folder,
     settings: &Settings,
 ) -> Result<(), Error> {
-    let pxe = match slot.firmware {
-        Firmware::Bios => return Ok(()),
-        Firmware::UefiPxe => "yes",
+    let pxe = match (slot.firmware, order) {
+        (Firmware::Bios, _) => return Ok(()),
+        (Firmware::UefiPxe, Order::Network) => "yes",
         // Without PXE the only way left on the network card is HTTP Boot.
-        Firmware::UefiHttp => "no",
+        (Firmware::UefiHttp, _) | (_, Order::Disk) => "no",
     };
     let variables = folder.path().join("vars.fd");
     // Copied through memory: the original may be read-only, and fs::copy would keep that.

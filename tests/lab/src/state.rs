@@ -19,15 +19,15 @@ pub struct Running {
     pub namespace: Option<Namespace>,
     /// The appliance.
     pub appliance: Option<Recorded>,
-    /// The hosts' QEMU processes.
-    pub hosts: Vec<Recorded>,
+    /// The BMCs, whose children the hosts are.
+    pub bmcs: Option<Recorded>,
 }
 
 impl Running {
-    /// Lists every process of the rack, hosts first, the network's holder last.
+    /// Lists every process of the rack, BMCs (and with them the hosts) first, the network's holder last.
     pub fn processes(&self) -> impl Iterator<Item = &Recorded> {
         let holder = self.namespace.as_ref().map(|namespace| &namespace.holder);
-        self.hosts.iter().chain(&self.appliance).chain(holder)
+        self.bmcs.iter().chain(&self.appliance).chain(holder)
     }
 }
 
@@ -108,6 +108,18 @@ impl State {
         self.0.join("netboot.log")
     }
 
+    /// What the BMCs say.
+    #[must_use]
+    pub fn bmcs_log(&self) -> PathBuf {
+        self.0.join("bmcs.log")
+    }
+
+    /// The password of all BMCs, as the site names it.
+    #[must_use]
+    pub fn bmc_password(&self) -> PathBuf {
+        self.site().join("secrets").join("bmc")
+    }
+
     /// The key that opens the lab's hosts.
     #[must_use]
     pub fn ssh_key(&self) -> PathBuf {
@@ -154,7 +166,7 @@ impl State {
         for path in [self.0.join("hosts"), self.data(), self.site()] {
             forgive_missing(fs::remove_dir_all(&path), &path)?;
         }
-        for path in [self.record(), self.appliance_log()] {
+        for path in [self.record(), self.appliance_log(), self.bmcs_log()] {
             forgive_missing(fs::remove_file(&path), &path)?;
         }
         Ok(())
@@ -193,20 +205,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path()).unwrap();
         assert_eq!(state.running().unwrap().processes().count(), 0);
-        let host = Recorded {
-            name: "bios1".to_owned(),
+        let bmcs = Recorded {
+            name: "bmcs".to_owned(),
             pid: 4,
             started: 9,
         };
         state
             .record_running(&Running {
-                hosts: vec![host.clone()],
+                bmcs: Some(bmcs.clone()),
                 ..Running::default()
             })
             .unwrap();
-        assert_eq!(state.running().unwrap().hosts, [host]);
+        assert_eq!(state.running().unwrap().bmcs, Some(bmcs));
         state.clear_run().unwrap();
         state.clear_run().unwrap();
-        assert_eq!(state.running().unwrap().hosts, []);
+        assert_eq!(state.running().unwrap().bmcs, None);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 
+use crate::python;
 use crate::state::State;
 use crate::tools::{self, Need};
 use crate::workspace::{self, Workspace};
@@ -29,6 +30,8 @@ pub enum Suite {
     Images,
     /// Hosts in real firmware.
     Boot,
+    /// Simulated BMCs and clients of both protocols, judged by peers.
+    Power,
     /// Fuzz targets, each for a bounded time.
     Fuzz,
 }
@@ -48,6 +51,9 @@ pub enum Error {
     /// Tools are missing.
     #[error(transparent)]
     Tools(#[from] tools::Error),
+    /// Test peers of Python are missing.
+    #[error(transparent)]
+    Python(#[from] python::Error),
     /// The product does not build.
     #[error(transparent)]
     Workspace(#[from] workspace::Error),
@@ -72,6 +78,10 @@ pub fn run(
             eprintln!("lab: {error}");
         }
         result => result?,
+    }
+    if install {
+        let requirements = workspace.root.join("tests/e2e/requirements.txt");
+        python::Environment::of(state).ensure(&requirements)?;
     }
     workspace.build()?;
     let mut total = Tally::default();
@@ -128,6 +138,7 @@ impl Suite {
             Self::Network => count(cargo(&end_to_end("network"))),
             Self::Images => count(cargo(&end_to_end("images"))),
             Self::Boot => count(cargo(&end_to_end("boot"))),
+            Self::Power => count(cargo(&end_to_end("power"))),
             Self::Fuzz => count(cargo(&end_to_end("fuzz"))),
         }
     }
@@ -135,6 +146,8 @@ impl Suite {
 
 /// End-to-end tests run one after the other, since two cores are what they are timed for.
 fn end_to_end(name: &'static str) -> [&'static str; 10] {
+    // One file for each protocol.
+    let tests = if name == "power" { "power_*" } else { name };
     [
         "test",
         "--package",
@@ -142,7 +155,7 @@ fn end_to_end(name: &'static str) -> [&'static str; 10] {
         "--features",
         name,
         "--test",
-        name,
+        tests,
         "--",
         "--test-threads=1",
         "--nocapture",

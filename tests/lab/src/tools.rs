@@ -29,13 +29,15 @@ const RACK: [(&str, &str); 6] = [
     ("unshare", "util-linux"),
 ];
 
-const TESTS: [(&str, &str); 11] = [
+const TESTS: [(&str, &str); 13] = [
     ("atftp", "atftp"),
     ("curl", "curl"),
     ("dhclient", "isc-dhcp-client"),
     ("g++", "g++"),
     ("gpgv", "gpgv"),
+    ("openssl", "openssl"),
     ("perfdhcp", "kea-admin"),
+    ("python3", "python3-venv"),
     ("setpriv", "util-linux"),
     ("skopeo", "skopeo"),
     ("udhcpc", "udhcpc"),

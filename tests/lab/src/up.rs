@@ -12,6 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::accel::Accelerator;
 use crate::appliance::{self, Place};
+use crate::bmcs;
 use crate::down;
 use crate::firmware::{self, Files};
 use crate::hosts::{Condition, HostView};
@@ -85,9 +86,9 @@ pub enum Error {
     /// The appliance does not run.
     #[error(transparent)]
     Appliance(#[from] appliance::Error),
-    /// A host does not start.
+    /// There are no BMCs.
     #[error(transparent)]
-    Qemu(#[from] qemu::Error),
+    Bmcs(#[from] bmcs::Error),
     /// Signals cannot be caught.
     #[error("failed to catch signals")]
     Signals(#[source] nix::Error),
@@ -116,6 +117,21 @@ pub fn workshop(workspace: &Workspace, state: &State) -> Workshop {
         definitions: workspace.root.join("images"),
         store: state.store(),
         locks: state.path().join("locks"),
+        lock: None,
+    }
+}
+
+/// Says where the lab's own versions of `host` are made: of the same packages, so with its lock.
+#[must_use]
+pub fn versions(workspace: &Workspace, state: &State) -> Workshop {
+    let workshop = workshop(workspace, state);
+    let own = workshop.locks.join("host").join("image.lock");
+    let committed = workshop.definitions.join("host").join("image.lock");
+    Workshop {
+        definitions: workspace.root.join("tests/lab/images"),
+        // Where `host` had to be locked anew, they follow it.
+        lock: Some(if own.is_file() { own } else { committed }),
+        ..workshop
     }
 }
 
@@ -208,14 +224,9 @@ impl Rack<'_> {
         let appliance = place.start(&namespace)?;
         self.running.appliance = Recorded::now("netboot", appliance.id());
         self.state.record_running(&self.running)?;
-        for slot in slots {
-            let port = network::tap(&namespace, slot.name)?;
-            let folder = Folder::of(self.state.path(), slot.name);
-            self.running
-                .hosts
-                .push(qemu::start(&namespace, slot, &port, &folder, settings)?);
-            self.state.record_running(&self.running)?;
-        }
+        let bmcs = bmcs::start(&namespace, self.state, slots, settings)?;
+        self.running.bmcs = Recorded::now("bmcs", bmcs.id());
+        self.state.record_running(&self.running)?;
         Ok(())
     }
 
@@ -238,7 +249,7 @@ impl Rack<'_> {
             if matches!(stop.read_signal(), Ok(Some(_))) {
                 return Err(Error::Interrupted);
             }
-            let problems = self.ended();
+            let problems = self.ended(&slots);
             let settled = hosts.len() == slots.len() && hosts.iter().all(HostView::is_settled);
             if settled || !problems.is_empty() || Instant::now() >= deadline {
                 let problems = problems
@@ -256,29 +267,22 @@ impl Rack<'_> {
     }
 
     /// Names the processes that ended although nobody asked them to.
-    fn ended(&self) -> Vec<String> {
-        let hosts = self
-            .running
-            .hosts
-            .iter()
-            .filter(|host| !host.is_alive())
-            .map(|host| {
-                let folder = Folder::of(self.state.path(), &host.name);
-                format!("{}: QEMU ended: {}", host.name, qemu::last_words(&folder))
-            });
-        let appliance = self
-            .running
-            .appliance
-            .iter()
-            .filter(|appliance| !appliance.is_alive());
-        hosts
-            .chain(appliance.map(|_| {
-                format!(
-                    "netboot ended; see `{}`",
-                    self.state.appliance_log().display()
-                )
-            }))
-            .collect()
+    fn ended(&self, slots: &[Slot]) -> Vec<String> {
+        let hosts = slots.iter().filter_map(|slot| {
+            let folder = Folder::of(self.state.path(), slot.name);
+            let last = folder.power_events().pop()?;
+            (last.what == "off")
+                .then(|| format!("{}: QEMU ended: {}", slot.name, qemu::last_words(&folder)))
+        });
+        let parts = [
+            (&self.running.appliance, self.state.appliance_log()),
+            (&self.running.bmcs, self.state.bmcs_log()),
+        ];
+        let parts = parts.into_iter().filter_map(|(part, log)| {
+            let part = part.as_ref().filter(|part| !part.is_alive())?;
+            Some(format!("{} ended; see `{}`", part.name, log.display()))
+        });
+        hosts.chain(parts).collect()
     }
 
     fn judge(&self, slots: &[Slot], hosts: &[HostView], images: &[Built]) -> Vec<String> {
