@@ -7,11 +7,12 @@ mod check;
 mod document;
 mod problem;
 mod reader;
+mod test;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use image_manifest::Role;
+use image_manifest::{Checks, Role};
 
 pub use problem::Problem;
 
@@ -45,6 +46,8 @@ pub struct Definition {
     pub kernel: Option<Kernel>,
     /// The loaders, if it carries any.
     pub loaders: Option<Loaders>,
+    /// What its hosts check about themselves.
+    pub checks: Checks,
 }
 
 /// Where packages come from.

@@ -11,7 +11,7 @@ pub struct Checks {
     /// Units that must be active.
     #[serde(default)]
     pub units: Vec<String>,
-    /// TCP ports that must take a connection on the host itself.
+    /// TCP ports that a program on the host must listen on.
     #[serde(default)]
     pub ports: Vec<u16>,
     /// Commands that must end well.

@@ -5,6 +5,8 @@
 use std::fs::File;
 use std::io::Read;
 
+use image_manifest::Checks;
+
 use super::root::Root;
 use super::{Error, units, users};
 use crate::definition::{Content, Definition};
@@ -45,5 +47,19 @@ pub(super) fn apply(
         written.map_err(place)?;
     }
     units::apply(root, &definition.units)?;
-    Ok(())
+    write_checks(&definition.checks, root)
+}
+
+/// Writes what the hosts of the image check: it is a part of the tree, so every tier has it.
+fn write_checks(checks: &Checks, root: &mut Root<'_>) -> Result<(), Error> {
+    if checks.is_empty() {
+        return Ok(());
+    }
+    let place = |source| Error::Place {
+        path: Checks::PATH.to_owned(),
+        source,
+    };
+    let text = serde_json::to_vec_pretty(checks).map_err(|error| place(error.into()))?;
+    let written = root.write(Checks::PATH, &mut text.as_slice(), 0o644, (0, 0));
+    written.map_err(place)
 }

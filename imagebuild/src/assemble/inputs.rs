@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 
-use image_manifest::{Digest, Hasher};
+use image_manifest::{CheckCommand, Checks, Digest, Hasher};
 
 use super::{Error, plan};
 use crate::definition::{self, Content, Definition, Kernel, Loaders, Packages, Units, User};
@@ -47,6 +47,7 @@ pub(super) fn digest(
         units,
         kernel,
         loaders,
+        checks,
     } = definition;
     let mut words = Words(Hasher::new());
     let levels = format!("{} {}", plan::ROOTFS_LEVEL, plan::INITRD_LEVEL);
@@ -85,6 +86,23 @@ pub(super) fn digest(
     words.word("units");
     for list in [enable, disable, mask] {
         words.list(list.iter());
+    }
+    let Checks {
+        units,
+        ports,
+        commands,
+    } = checks;
+    words.word("checks");
+    words.list(units.iter());
+    words.list(ports.iter().map(u16::to_string));
+    for command in commands {
+        let CheckCommand {
+            name,
+            run,
+            timeout_seconds,
+        } = command;
+        words.list([name, &timeout_seconds.to_string()].into_iter());
+        words.list(run.iter());
     }
     if let Some(kernel) = kernel {
         let Kernel {
@@ -170,6 +188,7 @@ mod tests {
             units: Units::default(),
             kernel: None,
             loaders: None,
+            checks: Checks::default(),
         }
     }
 
@@ -186,7 +205,7 @@ mod tests {
         let of = |definition: &Definition| digest(definition, &lock, "builder").unwrap();
         assert_eq!(of(&first), of(&second), "where it stands does not count");
 
-        let changes: [(&str, Change); 5] = [
+        let changes: [(&str, Change); 6] = [
             ("mode", |changed| {
                 changed.files[0].mode = 0o600;
             }),
@@ -195,6 +214,9 @@ mod tests {
             }),
             ("unit", |changed| {
                 changed.units.mask.push("a.service".to_owned());
+            }),
+            ("check", |changed| {
+                changed.checks.ports.push(22);
             }),
             ("removed paths", |changed| {
                 changed.packages = Some(Packages {

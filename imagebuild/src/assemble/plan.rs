@@ -81,6 +81,8 @@ pub enum Step {
         users: usize,
         /// How many units are enabled, disabled or masked.
         units: usize,
+        /// How many checks its hosts run.
+        checks: usize,
     },
     /// Artifacts are written and stored.
     Store {
@@ -104,7 +106,11 @@ impl std::fmt::Display for Step {
                 files,
                 users,
                 units,
-            } => write!(f, "apply    {files} files, {users} users, {units} units"),
+                checks,
+            } => write!(
+                f,
+                "apply    {files} files, {users} users, {units} units, {checks} checks"
+            ),
             Self::Store { artifacts } => {
                 let names: Vec<_> = artifacts.iter().map(|role| format!("{role:?}")).collect();
                 write!(f, "store    {}", names.join(", ").to_lowercase())
@@ -157,11 +163,12 @@ impl Locked {
                 names: loaders.files.keys().cloned().collect(),
             });
         }
-        let units = &definition.units;
+        let (units, checks) = (&definition.units, &definition.checks);
         let apply = Step::Apply {
             files: definition.files.len(),
             users: definition.users.len(),
             units: units.enable.len() + units.disable.len() + units.mask.len(),
+            checks: checks.units.len() + checks.ports.len() + checks.commands.len(),
         };
         steps.push(apply);
         let roles = definition.roles();

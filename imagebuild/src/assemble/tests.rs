@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
+use image_manifest::Checks;
+
 use super::*;
 use crate::definition::{self, Content, Definition, Distribution, Loaders, Units};
 use crate::lock::{Lock, Package, Request};
@@ -63,6 +65,7 @@ fn definition(directory: &Path, loader: &str) -> Definition {
             packages: vec!["loader".to_owned()],
             files: BTreeMap::from([("a.efi".to_owned(), loader.to_owned())]),
         }),
+        checks: Checks::default(),
     }
 }
 

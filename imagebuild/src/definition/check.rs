@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use image_manifest::Checks;
+
 use super::document::{self, Document};
 use super::reader::Located;
 use super::{
@@ -102,6 +104,11 @@ impl Document {
         };
         let kernel = self.kernel.map(|kernel| check.kernel(kernel));
         let loaders = self.loaders.map(|loaders| check.loaders(loaders));
+        let checks = check.checks(self.test);
+        if let Some(file) = self.files.get(Checks::PATH) {
+            let message = format!("`{}` is written from `[test]`", Checks::PATH);
+            check.problems.push(file.problem(message));
+        }
         if packages.is_none() && loaders.is_none() {
             check.note("it has neither `packages` nor `loaders`: there is nothing to build");
         }
@@ -128,13 +135,14 @@ impl Document {
             units,
             kernel,
             loaders,
+            checks,
         })
     }
 }
 
-struct Check<'p> {
+pub(super) struct Check<'p> {
     file: PathBuf,
-    problems: &'p mut Vec<Problem>,
+    pub(super) problems: &'p mut Vec<Problem>,
 }
 
 impl Check<'_> {
@@ -163,7 +171,7 @@ impl Check<'_> {
     }
 
     /// Keeps the first of equal values, in order, and notes those that cannot be meant.
-    fn list(
+    pub(super) fn list(
         &mut self,
         values: Vec<Located<String>>,
         what: &str,
@@ -271,7 +279,7 @@ impl Check<'_> {
         kept
     }
 
-    fn units(&mut self, units: Vec<Located<String>>) -> Vec<String> {
+    pub(super) fn units(&mut self, units: Vec<Located<String>>) -> Vec<String> {
         self.list(units, "unit with its type, such as `ssh.service`", |unit| {
             unit.rsplit_once('.')
                 .is_some_and(|(name, kind)| !name.is_empty() && !kind.is_empty())

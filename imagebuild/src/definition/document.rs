@@ -29,6 +29,7 @@ pub(super) struct Document {
     pub(super) mask: Vec<Located<String>>,
     pub(super) kernel: Option<Kernel>,
     pub(super) loaders: Option<Loaders>,
+    pub(super) test: Test,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +62,21 @@ pub(super) struct Kernel {
 pub(super) struct Loaders {
     pub(super) packages: Vec<Located<String>>,
     pub(super) files: Vec<(Located<String>, Located<String>)>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Test {
+    pub(super) units: Vec<Located<String>>,
+    pub(super) ports: Vec<Located<u32>>,
+    pub(super) commands: Vec<Command>,
+}
+
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) name: Located<String>,
+    pub(super) run: Vec<Located<String>>,
+    pub(super) timeout: Option<Located<String>>,
+    pub(super) place: Located<()>,
 }
 
 /// Reads the definition in a directory; what cannot be used is noted and left out.
@@ -156,7 +172,31 @@ fn read_document(table: &mut Table<'_, '_>, directory: &Path) -> Document {
             files: table.map("files"),
         })
     });
+    document.test = table
+        .table("test", |table| Some(read_test(table)))
+        .unwrap_or_default();
     document
+}
+
+fn read_test(table: &mut Table<'_, '_>) -> Test {
+    Test {
+        units: table.strings("units"),
+        ports: table.numbers("ports"),
+        commands: table.tables("command", |table| {
+            let name = table.string("name");
+            let run = table.strings("run");
+            let timeout = table.string("timeout");
+            if name.is_none() {
+                table.missing("name");
+            }
+            Some(Command {
+                name: name?,
+                run,
+                timeout,
+                place: table.located(()),
+            })
+        }),
+    }
 }
 
 fn read_distribution(table: &mut Table<'_, '_>, directory: &Path) -> Distribution {
@@ -314,6 +354,7 @@ impl Document {
             (Some(own), Some(new)) => Some(own.extended_by(new)),
             (own, new) => new.or(own),
         };
+        self.test = self.test.extended_by(child.test);
         self.users.extend(child.users);
         self.enable.extend(child.enable);
         self.disable.extend(child.disable);
@@ -322,6 +363,21 @@ impl Document {
         self.description = child.description.or(self.description);
         // The name is never inherited: two images are not one.
         self.name = child.name;
+        self
+    }
+}
+
+impl Test {
+    /// A child's command replaces its parent's of the same name.
+    fn extended_by(mut self, child: Self) -> Self {
+        self.units.extend(child.units);
+        self.ports.extend(child.ports);
+        let replaced = |own: &Command| {
+            let mut new = child.commands.iter();
+            new.any(|new| new.name.value == own.name.value)
+        };
+        self.commands.retain(|own| !replaced(own));
+        self.commands.extend(child.commands);
         self
     }
 }

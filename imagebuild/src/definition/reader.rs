@@ -147,6 +147,10 @@ impl<'i, 'p> Table<'i, 'p> {
 
     pub(super) fn number(&mut self, key: &'static str) -> Option<Located<u32>> {
         let value = self.take(key)?;
+        self.number_of(key, &value)
+    }
+
+    fn number_of(&mut self, key: &str, value: &Spanned<DeValue<'i>>) -> Option<Located<u32>> {
         let number = match value.get_ref() {
             DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok(),
             _ => None,
@@ -158,7 +162,7 @@ impl<'i, 'p> Table<'i, 'p> {
                 source: self.source.clone(),
             });
         }
-        self.wrong(key, "a number from 0 to 4294967295", &value);
+        self.wrong(key, "a number from 0 to 4294967295", value);
         None
     }
 
@@ -181,6 +185,14 @@ impl<'i, 'p> Table<'i, 'p> {
         self.array(key, "a list of strings")
             .into_iter()
             .filter_map(|value| self.text_of(key, value))
+            .collect()
+    }
+
+    /// Takes a list of numbers; a key that is absent is an empty list.
+    pub(super) fn numbers(&mut self, key: &'static str) -> Vec<Located<u32>> {
+        self.array(key, "a list of numbers")
+            .into_iter()
+            .filter_map(|value| self.number_of(key, &value))
             .collect()
     }
 

@@ -244,6 +244,60 @@ fn each_mistake_is_found_in_its_place() {
             "`ops` is taken",
         ),
         (
+            "no port",
+            "[[user]]",
+            "[test]\nports = [22, 65536]\n[[user]]",
+            ":18:14: `65536` is no port",
+        ),
+        (
+            "a port that is no number",
+            "[[user]]",
+            "[test]\nports = [\"ssh\"]\n[[user]]",
+            ":18:10: `ports` is a string, expected a number",
+        ),
+        (
+            "a check of no unit",
+            "[[user]]",
+            "[test]\nunits = [\"ssh\"]\n[[user]]",
+            ":18:10: `ssh` is no unit",
+        ),
+        (
+            "unknown key in a check",
+            "[[user]]",
+            "[[test.command]]\nname = \"a\"\nrun = [\"a\"]\nshell = \"b\"\n[[user]]",
+            ":20:1: unknown key `shell`",
+        ),
+        (
+            "a command without program",
+            "[[user]]",
+            "[[test.command]]\nname = \"a\"\n[[user]]",
+            ":17:1: `run` is missing",
+        ),
+        (
+            "a command line",
+            "[[user]]",
+            "[[test.command]]\nname = \"a\"\nrun = [\"curl localhost\"]\n[[user]]",
+            ":19:8: `curl localhost` is no program",
+        ),
+        (
+            "a command that never ends",
+            "[[user]]",
+            "[[test.command]]\nname = \"a\"\nrun = [\"a\"]\ntimeout = \"5m\"\n[[user]]",
+            ":20:11: `5m` is no time",
+        ),
+        (
+            "a command twice",
+            "[[user]]",
+            "[[test.command]]\nname = \"a\"\nrun = [\"a\"]\n[[test.command]]\nname = \"a\"\nrun = [\"b\"]\n[[user]]",
+            ":21:8: `a` is given twice",
+        ),
+        (
+            "the file of the checks",
+            "etc/issue",
+            "usr/lib/firstboot/test.json",
+            "is written from `[test]`",
+        ),
+        (
             "no unit",
             "[[user]]",
             "[units]\nmask = [\"ssh\"]\n[[user]]",
@@ -289,6 +343,42 @@ fn all_problems_of_all_files_come_at_once() {
         ("host", (19, 8)),
     ];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn checks_are_inherited_and_need_no_new_lock() {
+    let parent = "[test]\nunits = [\"a.service\"]\nports = [22]\n[[test.command]]\nname = \"db\"\nrun = [\"old\"]\n\
+        [[test.command]]\nname = \"kept\"\nrun = [\"kept\", \"a b\"]\ntimeout = \"3s\"\n[[user]]";
+    let child = "[test]\nunits = [\"a.service\", \"b.service\"]\nports = [80]\n[[test.command]]\nname = \"db\"\n\
+        run = [\"new\"]\n[kernel]";
+    let load = |parent: &str, child: &str| {
+        let site = site(&[
+            ("base/image.toml", &BASE.replace("[[user]]", parent)),
+            ("base/keys.pgp", ""),
+            ("host/image.toml", &CHILD.replace("[kernel]", child)),
+        ]);
+        super::load(&site.path().join("host")).unwrap()
+    };
+    let host = load(parent, child);
+    assert_eq!(host.checks.units, ["a.service", "b.service"]);
+    assert_eq!(host.checks.ports, [22, 80]);
+    let commands = host.checks.commands.iter();
+    let commands: Vec<_> = commands
+        .map(|command| {
+            (
+                command.name.as_str(),
+                command.run.join("|"),
+                command.timeout_seconds,
+            )
+        })
+        .collect();
+    let expected = [
+        ("kept", "kept|a b".to_owned(), 3),
+        ("db", "new".to_owned(), 10),
+    ];
+    assert_eq!(commands, expected);
+    let request = |definition: &Definition| crate::lock::Request::of(definition).digest();
+    assert_eq!(request(&host), request(&load("[[user]]", "[kernel]")));
 }
 
 #[test]

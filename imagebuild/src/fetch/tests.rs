@@ -94,6 +94,7 @@ fn locked(bytes: &[u8]) -> Locked {
             packages: vec!["hello".to_owned()],
             files: BTreeMap::new(),
         }),
+        checks: image_manifest::Checks::default(),
     };
     let lock = Lock {
         request: Request::of(&definition).digest(),
