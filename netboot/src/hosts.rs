@@ -11,13 +11,15 @@ use image_manifest::{Digest, Stage};
 use netboot_core::boot::{
     Event, Expectation, File, StageSummary, Verdict, What, bytes, stages, verdict,
 };
+use netboot_core::lifecycle::{HostState, Policy};
 use netboot_core::site::{Host, Site};
 use netboot_core::{Mac, Timestamp};
 use serde::Serialize;
 
 use crate::images::reference;
+use crate::operate::{StateView, persist};
 use crate::serve::{HEARTBEAT_SECONDS, read_boot};
-use crate::store::{LeaseRow, Reader, StoreError, Stored, StoredBoot};
+use crate::store::{DocumentRow, LeaseRow, Reader, StoreError, Stored, StoredBoot};
 
 /// One host with its newest boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,8 +33,10 @@ pub struct HostView {
     pub address: Option<Ipv4Addr>,
     /// What it is for.
     pub role: String,
-    /// The image of its role.
+    /// The image of its role, in its environment.
     pub image: String,
+    /// Its generation and what is under way with it.
+    pub deployment: StateView,
     /// The firmware that asked first.
     pub firmware: Option<&'static str>,
     /// The loader that it fetched.
@@ -80,7 +84,7 @@ pub async fn read(site: &Site, data: &Path, now: Timestamp) -> Result<Vec<HostVi
         .collect();
     let view = |host: &std::sync::Arc<Host>| {
         let boot = boots.get(&*host.name).copied();
-        view(site, host, &stored.leases, boot, now)
+        view(site, host, &stored.leases, &stored.documents, boot, now)
     };
     site.hosts().map(view).collect()
 }
@@ -95,24 +99,35 @@ pub async fn read_one(
     data: &Path,
     now: Timestamp,
 ) -> Result<(HostView, Vec<BootView>), StoreError> {
-    let (leases, boots) = match Reader::open(data).await? {
-        Some(mut reader) => (reader.leases().await?, reader.boots_of(&host.name).await?),
+    let (leases, states, boots) = match Reader::open(data).await? {
+        Some(mut reader) => (
+            reader.leases().await?,
+            reader.documents(Some(persist::STATE)).await?,
+            reader.boots_of(&host.name).await?,
+        ),
         None => Default::default(),
     };
     let mut views = Vec::with_capacity(boots.len());
     for boot in &boots {
         views.push(boot_view(boot, now)?);
     }
-    Ok((view(site, host, &leases, boots.first(), now)?, views))
+    let newest = boots.first();
+    let view = view(site, host, &leases, &states, newest, now)?;
+    Ok((view, views))
 }
 
 fn view(
     site: &Site,
     host: &Host,
     leases: &[LeaseRow],
+    documents: &[DocumentRow],
     stored: Option<&StoredBoot>,
     now: Timestamp,
 ) -> Result<HostView, StoreError> {
+    let state = documents
+        .iter()
+        .find(|row| row.kind == persist::STATE && *row.name == *host.name);
+    let state: HostState = state.map(persist::read).transpose()?.unwrap_or_default();
     let detail = stored.map(read_boot).transpose()?.map(|(detail, _)| detail);
     let boot = stored.map(|stored| boot_view(stored, now)).transpose()?;
     let holder = format!("host:{}", host.name);
@@ -131,10 +146,8 @@ fn view(
             .or(held)
             .or_else(|| booted.and_then(|detail| detail.address)),
         role: host.role.to_string(),
-        image: site
-            .role_of(host)
-            .map(|role| reference(&role.image))
-            .unwrap_or_default(),
+        image: site.image_of(host).map(reference).unwrap_or_default(),
+        deployment: StateView::with(&state, &Policy::of(site, host), None),
         firmware: boot.as_ref().and_then(|boot| firmware(&boot.events)),
         loader: boot.as_ref().and_then(|boot| loader(&boot.events)),
         boot,

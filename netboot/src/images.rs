@@ -64,6 +64,16 @@ pub fn resolve(store: &Layout, image: &ImageRef) -> Result<Bootable, ImageError>
     })
 }
 
+/// Returns which image it is, for a host's generations.
+#[must_use]
+pub fn identity(image: &Bootable) -> netboot_core::lifecycle::Image {
+    netboot_core::lifecycle::Image {
+        name: image.manifest.name.clone(),
+        manifest: image.digest,
+        tree: image.manifest.tree,
+    }
+}
+
 /// Writes a reference as the store reads it.
 #[must_use]
 pub fn reference(image: &ImageRef) -> String {

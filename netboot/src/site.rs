@@ -1,4 +1,4 @@
-//! Reads the files of a site directory from disk.
+//! Reads the files of a site from disk, and keeps the copy that was applied.
 //!
 //! It refuses to understand them: that is `netboot_core::site`'s part.
 
@@ -7,6 +7,16 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use netboot_core::site::{Problem, Site, SourceFile};
+
+mod applied;
+mod change;
+mod files;
+mod source;
+
+pub use applied::{Applied, AppliedError};
+pub(crate) use change::{ChangeError, Ready, Sites};
+pub use files::{Files, TOTAL_MAX, Upload, UploadError, UploadedFile};
+pub use source::{ApplyError, ApplyRequest, Candidate, Origin, Plan, Served, Source};
 
 /// Largest file that is read: 10,000 hosts take about 2 MiB.
 const FILE_MAX: u64 = 16 << 20;
@@ -45,6 +55,12 @@ pub enum SiteError {
         /// Why.
         source: io::Error,
     },
+    /// The applied copy could not be read or kept.
+    #[error(transparent)]
+    Applied(#[from] AppliedError),
+    /// What was sent is no site.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
     /// The files are wrong.
     #[error("the site has {}", count(problems.len()))]
     Wrong {
@@ -67,6 +83,10 @@ fn count(problems: usize) -> String {
 /// # Errors
 /// When a file cannot be read, or with everything that is wrong with the files.
 pub fn load(directory: &Path) -> Result<Site, SiteError> {
+    Files::read(directory).map(|(_, site)| site)
+}
+
+pub(crate) fn sources(directory: &Path) -> Result<Vec<SourceFile>, SiteError> {
     let mut files = Vec::new();
     for path in paths(directory)? {
         match read(&path) {
@@ -77,10 +97,17 @@ pub fn load(directory: &Path) -> Result<Site, SiteError> {
             Err(source) => return Err(SiteError::Read { path, source }),
         }
     }
-    Site::check(&files).map_err(|problems| SiteError::Wrong { files, problems })
+    Ok(files)
 }
 
-fn paths(directory: &Path) -> Result<Vec<PathBuf>, SiteError> {
+fn check(files: &[SourceFile]) -> Result<Site, SiteError> {
+    Site::check(files).map_err(|problems| SiteError::Wrong {
+        files: files.to_vec(),
+        problems,
+    })
+}
+
+pub(crate) fn paths(directory: &Path) -> Result<Vec<PathBuf>, SiteError> {
     let failed = |source| SiteError::List {
         path: directory.to_owned(),
         source,
@@ -109,17 +136,22 @@ fn paths(directory: &Path) -> Result<Vec<PathBuf>, SiteError> {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let read = File::open(path)?
-        .take(FILE_MAX + 1)
-        .read_to_string(&mut text)?;
-    if read as u64 > FILE_MAX {
+    let bytes = read_at_most(path, FILE_MAX)?;
+    String::from_utf8(bytes)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+/// Reads a file that is not larger than it may be.
+fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if read as u64 > most {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
-            format!("it is larger than {FILE_MAX} bytes"),
+            format!("it is larger than {most} bytes"),
         ));
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 #[cfg(test)]

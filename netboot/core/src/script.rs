@@ -32,6 +32,10 @@ pub struct CommandLine<'a> {
     pub own: &'a [&'a str],
     /// `http://ADDRESS[:PORT]` of the appliance.
     pub url: &'a str,
+    /// `https://ADDRESS[:PORT]` of the appliance.
+    pub tls: &'a str,
+    /// Digest of its authority's certificate, as `sha256:…`.
+    pub authority: &'a str,
     /// Id of the boot.
     pub boot: &'a str,
     /// The boot's token.
@@ -99,6 +103,8 @@ impl CommandLine<'_> {
         }
         let Self {
             url,
+            tls,
+            authority,
             boot,
             token,
             mac,
@@ -108,7 +114,7 @@ impl CommandLine<'_> {
         // Writing to a string cannot fail.
         write!(
             line,
-            "firstboot.url={url} firstboot.boot={boot} firstboot.token={token} firstboot.mac={mac}"
+            "firstboot.url={url} firstboot.tls={tls} firstboot.ca={authority} firstboot.boot={boot} firstboot.token={token} firstboot.mac={mac}"
         )
         .ok();
         check_command_line(&line)?;
@@ -198,6 +204,8 @@ mod tests {
         CommandLine {
             own,
             url: "http://10.77.0.1",
+            tls: "https://10.77.0.1",
+            authority: "sha256:cc",
             boot: "b1",
             token: "t1",
             mac: Mac([0x52, 0x54, 0, 0, 0, 1]),

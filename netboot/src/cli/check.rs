@@ -2,14 +2,16 @@
 //!
 //! It refuses to change anything.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use image_manifest::layout::Layout;
+use netboot_core::site::Site;
 use serde_json::json;
 
 use super::report::chain;
 use super::{Exit, Failure, Format, SiteDirectory};
+use crate::secrets::{Reason, Secrets};
 use crate::{images, site};
 
 /// Check a site, and that the store holds what it needs.
@@ -35,7 +37,8 @@ impl Check {
             }
             Err(error) => return Err(error.into()),
         };
-        let mut problems = Vec::new();
+        let mut problems = exposed(&site, &self.site.site);
+        let unsafe_secrets = !problems.is_empty();
         if let Some(store) = &self.store {
             let missing = Layout::open(store)
                 .and_then(|layout| images::check(&site, &layout))
@@ -46,18 +49,26 @@ impl Check {
                 })?;
             problems.extend(missing.iter().map(|missing| chain(missing)));
         }
+        let advice: Vec<String> = site.advice.iter().map(ToString::to_string).collect();
+        let bmcs = site.hosts().filter(|host| host.bmc.is_some()).count();
         if self.format.json {
             let summary = json!({
                 "site": &*site.name,
                 "networks": site.networks.len(),
                 "roles": site.roles.len(),
+                "environments": site.environments.len(),
                 "hosts": site.hosts().count(),
+                "bmcs": bmcs,
+                "advice": advice,
                 "problems": problems,
             });
             println!("{summary}");
         } else {
+            for advice in &advice {
+                eprintln!("note: {advice}");
+            }
             println!(
-                "site `{}`: {} networks, {} roles, {} hosts",
+                "site `{}`: {} networks, {} roles, {} hosts, {bmcs} with a BMC",
                 site.name,
                 site.networks.len(),
                 site.roles.len(),
@@ -70,7 +81,27 @@ impl Check {
         for problem in &problems {
             eprintln!("error: {problem}");
         }
-        eprintln!("  help: build what is missing with `imagebuild build images/… --store …`");
+        if !unsafe_secrets {
+            eprintln!("  help: build what is missing with `imagebuild build images/… --store …`");
+        }
         Ok(Exit::Configuration)
     }
+}
+
+/// Finds secrets in the clear that others may read. One that is not here may be on the appliance.
+fn exposed(site: &Site, directory: &Path) -> Vec<String> {
+    let secrets = Secrets::beside(directory);
+    let plain = site
+        .secrets
+        .iter()
+        .filter(|(_, source)| source.site_file().is_some() && !source.is_sealed());
+    plain
+        .filter_map(|(name, _)| match secrets.bytes(site, name) {
+            Err(error) if !matches!(error.reason, Reason::Read { .. }) => {
+                let location = site.places.secrets.get(name)?;
+                Some(format!("{location}: {}", chain(&error)))
+            }
+            _ => None,
+        })
+        .collect()
 }

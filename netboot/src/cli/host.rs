@@ -1,17 +1,21 @@
 //! `netboot host`: one host with the timeline of its newest boot.
 //!
-//! It refuses to need a running appliance: it reads the store.
+//! It refuses to need a running appliance: with `--site` and `--data` it reads the store.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::thread::sleep;
 
 use clap::Args;
 use netboot_core::boot::printable;
+use netboot_core::site::Site;
 use serde_json::json;
 
 use super::table::{self, Table};
 use super::timeline::line;
-use super::{DataDirectory, Exit, FOLLOW, Failure, Format, SiteDirectory, block_on, print};
+use super::{Exit, FOLLOW, Failure, Format, OfflineSite, block_on, print, query};
+use crate::api::HostDetail;
+use crate::api::client::{self, Client, Target};
 use crate::hosts::{self, BootView, HostView};
 use crate::{clock, site};
 
@@ -21,9 +25,9 @@ pub(super) struct Host {
     /// Name of the host.
     name: String,
     #[command(flatten)]
-    site: SiteDirectory,
+    site: OfflineSite,
     #[command(flatten)]
-    data: DataDirectory,
+    target: Target,
     #[command(flatten)]
     format: Format,
     /// Go on: print what is new.
@@ -33,7 +37,40 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let site = site::load(&self.site.site)?;
+        match (&self.site.site, &self.target.data) {
+            (Some(site), Some(data)) => self.read(&site::load(site)?, data),
+            _ => self.ask(),
+        }
+    }
+
+    /// Asks the appliance.
+    fn ask(&self) -> Result<Exit, Failure> {
+        let client = Client::open(&self.target)?;
+        let path = format!("/v1/hosts/{}", query(&self.name));
+        let mut before: Option<HostDetail> = None;
+        loop {
+            let now: HostDetail = client::block_on(async { Ok(client.get(&path).await?) })?;
+            if before.as_ref() != Some(&now) {
+                print(&self.answer(&now)?)?;
+            }
+            if !self.follow {
+                return Ok(Exit::Done);
+            }
+            before = Some(now);
+            sleep(FOLLOW);
+        }
+    }
+
+    fn answer(&self, detail: &HostDetail) -> Result<String, Failure> {
+        if self.format.json {
+            let json = serde_json::to_string(detail).map_err(Failure::new)?;
+            return Ok(json + "\n");
+        }
+        Ok(answered(detail))
+    }
+
+    /// Reads the store.
+    fn read(&self, site: &Site, data: &Path) -> Result<Exit, Failure> {
         let Some(host) = site.host(&self.name) else {
             let known: Vec<&str> = site.hosts().map(|host| &*host.name).collect();
             return Err(
@@ -43,7 +80,7 @@ impl Host {
         };
         let mut before = None;
         loop {
-            let read = hosts::read_one(&site, host, &self.data.data, clock::now());
+            let read = hosts::read_one(site, host, data, clock::now());
             let now = block_on(read)?;
             match &before {
                 Some(before) if *before == now => {}
@@ -71,6 +108,45 @@ impl Host {
         let json = serde_json::to_string(&answer).map_err(Failure::new)?;
         Ok(json + "\n")
     }
+}
+
+fn answered(detail: &HostDetail) -> String {
+    let host = &detail.host;
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let now = &host.deployment;
+    let mut text = format!(
+        "host        {}\nmac         {}\naddress     {}\nrole        {}\nimage       {}\npower       {}\ndeployment  {}\n",
+        host.name,
+        or_dash(&host.mac),
+        or_dash(&host.address),
+        host.role,
+        host.image,
+        or_dash(&now.bmc.clone().or_else(|| now.power.clone())),
+        printable(&match &now.trouble {
+            Some(trouble) => format!("{}: {trouble}", now.phase),
+            None => now.phase.clone(),
+        }),
+    );
+    if let Some(one) = detail.generations.iter().find(|one| one.desired) {
+        let line = format!("{} {} ({}, {})", one.number, one.image, one.reason, one.outcome);
+        writeln!(text, "generation  {}", printable(&line)).ok();
+    }
+    for drift in &now.drift {
+        writeln!(text, "drift       {}", printable(drift)).ok();
+    }
+    let Some(boot) = &host.boot else {
+        text.push_str("verdict     silent: no packet of this host was seen\n");
+        return text;
+    };
+    writeln!(text, "boot        {}", boot.id).ok();
+    if let Some(tree) = &boot.tree {
+        writeln!(text, "tree        {tree}").ok();
+    }
+    writeln!(text, "verdict     {}: {}\n", boot.state, printable(&boot.verdict)).ok();
+    for event in &detail.events {
+        text.push_str(&line(boot.started_ms, event));
+    }
+    text
 }
 
 fn text(host: &HostView, boots: &[BootView]) -> String {

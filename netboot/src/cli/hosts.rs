@@ -1,24 +1,30 @@
-//! `netboot hosts`: all hosts of a site and how their newest boots go.
+//! `netboot hosts`: all hosts of a site, how their newest boots go, and what is under way with them.
 //!
-//! It refuses to need a running appliance: it reads the store.
+//! It refuses to need a running appliance: with `--site` and `--data` it reads the store.
 
+use std::path::Path;
 use std::thread::sleep;
 
 use clap::Args;
 use netboot_core::site::Site;
 
 use super::table::{self, Table};
-use super::{DataDirectory, Exit, FOLLOW, Failure, Format, SiteDirectory, block_on, print};
+use super::{Exit, FOLLOW, Failure, Format, OfflineSite, block_on, print, query};
+use crate::api::HostAnswer;
+use crate::api::client::{self, Client, Target};
 use crate::hosts::{self, BootView, HostView};
 use crate::{clock, site};
 
 /// List all hosts with the verdict of their newest boot.
 #[derive(Debug, Args)]
 pub(super) struct Hosts {
+    /// Only these: `web1`, `role=web`, `rack=r1`, `environment=…`, `label.KEY=…`, several with `,` between.
+    #[arg(value_name = "HOSTS", conflicts_with = "site")]
+    words: Vec<String>,
     #[command(flatten)]
-    site: SiteDirectory,
+    site: OfflineSite,
     #[command(flatten)]
-    data: DataDirectory,
+    target: Target,
     #[command(flatten)]
     format: Format,
     /// Go on: print again whenever something has changed.
@@ -28,12 +34,19 @@ pub(super) struct Hosts {
 
 impl Hosts {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let site = site::load(&self.site.site)?;
+        match (&self.site.site, &self.target.data) {
+            (Some(site), Some(data)) => self.read(&site::load(site)?, data),
+            _ => self.ask(),
+        }
+    }
+
+    /// Reads the store.
+    fn read(&self, site: &Site, data: &Path) -> Result<Exit, Failure> {
         let mut before = Vec::new();
         loop {
-            let hosts = block_on(hosts::read(&site, &self.data.data, clock::now()))?;
+            let hosts = block_on(hosts::read(site, data, clock::now()))?;
             if hosts != before {
-                print(&self.show(&site, &hosts)?)?;
+                print(&self.show(site, &hosts)?)?;
             }
             if !self.follow {
                 return Ok(Exit::Done);
@@ -41,6 +54,42 @@ impl Hosts {
             before = hosts;
             sleep(FOLLOW);
         }
+    }
+
+    /// Asks the appliance.
+    fn ask(&self) -> Result<Exit, Failure> {
+        let client = Client::open(&self.target)?;
+        let path = match self.words.as_slice() {
+            [] => "/v1/hosts".to_owned(),
+            words => format!("/v1/hosts?select={}", query(&words.join(" "))),
+        };
+        let mut before = Vec::new();
+        loop {
+            let hosts: Vec<HostAnswer> =
+                client::block_on(async { Ok(client.get(&path).await?) })?;
+            if hosts != before {
+                print(&self.answer(&hosts)?)?;
+            }
+            if !self.follow {
+                return Ok(Exit::Done);
+            }
+            before = hosts;
+            sleep(FOLLOW);
+        }
+    }
+
+    fn answer(&self, hosts: &[HostAnswer]) -> Result<String, Failure> {
+        if self.format.json {
+            let json = serde_json::to_string(hosts).map_err(Failure::new)?;
+            return Ok(json + "\n");
+        }
+        let mut table = Table::new([
+            "host", "address", "role", "generation", "deployment", "power", "state", "verdict", "drift",
+        ]);
+        for host in hosts {
+            table.row(answered(host));
+        }
+        Ok(table.to_string())
     }
 
     fn show(&self, site: &Site, hosts: &[HostView]) -> Result<String, Failure> {
@@ -59,6 +108,25 @@ impl Hosts {
         }
         Ok(table.to_string())
     }
+}
+
+fn answered(host: &HostAnswer) -> [String; 9] {
+    let now = &host.deployment;
+    let boot = host.boot.as_ref();
+    [
+        host.name.clone(),
+        host.address.clone().unwrap_or_default(),
+        host.role.clone(),
+        now.generation.map(|number| number.to_string()).unwrap_or_default(),
+        match &now.trouble {
+            Some(trouble) => format!("{}: {trouble}", now.phase),
+            None => now.phase.clone(),
+        },
+        now.bmc.as_ref().or(now.power.as_ref()).cloned().unwrap_or_default(),
+        boot.map_or("silent", |boot| &boot.state).to_owned(),
+        boot.map_or("never seen", |boot| &boot.verdict).to_owned(),
+        now.drift.join("; "),
+    ]
 }
 
 fn row(host: &HostView) -> [String; 9] {

@@ -2,6 +2,7 @@
 //!
 //! It refuses to mix: standard output is data, standard error is narration.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,16 +11,34 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::store::StoreError;
 
+mod apply;
+mod audit;
+mod backup;
+mod cancel;
 mod capture;
 mod check;
+mod console;
+mod deploy;
+mod events;
+mod enroll;
 mod explain;
+mod follow;
+mod history;
 mod host;
 mod hosts;
+mod order;
+mod plan;
+mod power;
+mod promote;
 pub mod report;
+mod restore;
+mod rollback;
+mod rollout;
 mod sample;
 mod serve;
 mod table;
 mod timeline;
+mod token;
 
 pub use report::{Exit, Failure};
 
@@ -39,6 +58,22 @@ enum Verb {
     Check(check::Check),
     Hosts(hosts::Hosts),
     Host(host::Host),
+    Plan(plan::PlanVerb),
+    Apply(apply::Apply),
+    Promote(promote::Promote),
+    Enroll(enroll::Enroll),
+    Deploy(deploy::Deploy),
+    Rollback(rollback::Rollback),
+    Rollout(rollout::Rollout),
+    Cancel(cancel::Cancel),
+    Power(power::Power),
+    Console(console::Console),
+    History(history::History),
+    Events(events::Events),
+    Audit(audit::Audit),
+    Token(token::Token),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     Explain(explain::Explain),
 }
 
@@ -48,6 +83,14 @@ struct SiteDirectory {
     /// Directory with the site's `*.toml` files.
     #[arg(long, value_name = "DIR", env = "NETBOOT_SITE")]
     site: PathBuf,
+}
+
+/// Where the site stands, for verbs that can also ask a running appliance.
+#[derive(Clone, Debug, Args)]
+struct OfflineSite {
+    /// Directory with the site's `*.toml` files: with it, the data directory is read, and no appliance is asked.
+    #[arg(long, value_name = "DIR", env = "NETBOOT_SITE", requires = "data")]
+    site: Option<PathBuf>,
 }
 
 /// Where the appliance keeps its state.
@@ -79,6 +122,20 @@ fn block_on<T>(future: impl Future<Output = Result<T, StoreError>>) -> Result<T,
         .map_err(Failure::new)
 }
 
+/// Makes a text fit for a part of a URL.
+fn query(text: &str) -> String {
+    let mut fit = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) {
+            fit.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            write!(fit, "%{byte:02X}").ok();
+        }
+    }
+    fit
+}
+
 /// Writes data to standard output. Whoever closes it has seen enough.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
@@ -100,6 +157,22 @@ impl Cli {
             Verb::Check(verb) => verb.run(),
             Verb::Hosts(verb) => verb.run(),
             Verb::Host(verb) => verb.run(),
+            Verb::Plan(verb) => verb.run(),
+            Verb::Apply(verb) => verb.run(),
+            Verb::Promote(verb) => verb.run(),
+            Verb::Enroll(verb) => verb.run(),
+            Verb::Deploy(verb) => verb.run(),
+            Verb::Rollback(verb) => verb.run(),
+            Verb::Rollout(verb) => verb.run(),
+            Verb::Cancel(verb) => verb.run(),
+            Verb::Power(verb) => verb.run(),
+            Verb::Console(verb) => verb.run(),
+            Verb::History(verb) => verb.run(),
+            Verb::Events(verb) => verb.run(),
+            Verb::Audit(verb) => verb.run(),
+            Verb::Token(verb) => verb.run(),
+            Verb::Backup(verb) => verb.run(),
+            Verb::Restore(verb) => verb.run(),
             Verb::Explain(verb) => verb.run(),
         };
         match done {

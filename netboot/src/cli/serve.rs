@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{DataDirectory, Exit, Failure, SiteDirectory};
 use crate::serve::{self, Options, ServeError};
+use crate::tls::Given;
 
 /// Serve the hosts of a site: DHCP, TFTP and HTTP.
 ///
@@ -24,6 +25,12 @@ pub(super) struct Serve {
     /// Directory with the images: an OCI image layout.
     #[arg(long, value_name = "DIR", env = "NETBOOT_STORE")]
     store: PathBuf,
+    /// The server's certificate and those above it (PEM), the authority's last; the appliance makes its own without it.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// The key of that certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
     /// Log as JSON, one object a line.
     #[arg(long)]
     json_log: bool,
@@ -37,6 +44,10 @@ impl Serve {
             site: self.site.site,
             data: self.data.data,
             store: self.store,
+            certificate: self
+                .tls_certificate
+                .zip(self.tls_key)
+                .map(|(certificate, key)| Given { certificate, key }),
         };
         runtime.block_on(serve::run(options)).map_err(failure)?;
         Ok(Exit::Done)
@@ -69,6 +80,14 @@ fn failure(error: ServeError) -> Failure {
             .help("build images into it with `imagebuild build images/… --store …`"),
         ServeError::InUse { path } => Failure::new(ServeError::InUse { path })
             .help("stop the other one, or give this one a directory of its own with `--data`"),
+        ServeError::Tls(error) => {
+            let help = error.help();
+            let failure = Failure::new(error).exit(Exit::Configuration);
+            match help {
+                Some(help) => failure.help(help),
+                None => failure,
+            }
+        }
         error => Failure::new(error),
     }
 }

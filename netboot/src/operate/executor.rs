@@ -10,12 +10,13 @@ use std::time::Duration;
 use image_manifest::Stage;
 use ipmi::Identity;
 use netboot_core::lifecycle::{
-    Event, HostState, Operation, Policy, PowerIntent, Said,
+    Event, HostState, Operation, Policy, PowerIntent, Said, Watch,
 };
 use netboot_core::site::{Host, Site};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::clock::Clock;
 use super::metrics::Metrics;
 use super::order::{Answer, Deed, Ledger, Refusal, Who};
 use super::persist::{self, Answered, Loaded};
@@ -24,7 +25,6 @@ use super::rollouts::Kept;
 use super::round::{Round, is_alarming};
 use super::{Chosen, Command, Place, bmc};
 use crate::cli::report::chain;
-use crate::clock::now;
 use crate::serve::HEARTBEAT_SECONDS;
 use crate::store::{Change, StoreError, Urgency, Writer};
 
@@ -39,6 +39,7 @@ static UNKNOWN: LazyLock<HostState> = LazyLock::new(HostState::default);
 pub(super) struct Executor {
     pub(super) place: Place,
     pub(super) places: watch::Receiver<Place>,
+    pub(super) clock: Clock,
     pub(super) writer: Writer,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) metrics: Metrics,
@@ -69,6 +70,7 @@ pub(super) struct Executor {
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) places: watch::Receiver<Place>,
+    pub(super) clock: Clock,
     pub(super) writer: Writer,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) metrics: Metrics,
@@ -88,6 +90,7 @@ impl Executor {
         let mut executor = Self {
             place,
             places,
+            clock: parts.clock,
             writer: parts.writer,
             ledger: parts.ledger,
             metrics: parts.metrics,
@@ -130,7 +133,7 @@ impl Executor {
 
     /// Runs until nobody can ask it anything any more.
     pub(super) async fn run(mut self) {
-        let mut ticks = interval(Duration::from_secs(1));
+        let mut ticks = interval(self.clock.wait(Watch::TICK));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
@@ -152,7 +155,7 @@ impl Executor {
 
     /// Takes commands in order; what hosts do is stored together.
     async fn serve(&mut self, batch: &mut Vec<Command>) {
-        let mut round = Round::new(now());
+        let mut round = Round::new(self.clock.now());
         let mut waiting = Vec::new();
         for command in batch.drain(..) {
             match command {
@@ -167,10 +170,10 @@ impl Executor {
                     self.reported(&mut round, &host, boot, &stage);
                 }
                 other => {
-                    let done = std::mem::replace(&mut round, Round::new(now()));
+                    let done = std::mem::replace(&mut round, Round::new(self.clock.now()));
                     self.settle(done, std::mem::take(&mut waiting)).await;
                     self.order(other).await;
-                    round = Round::new(now());
+                    round = Round::new(self.clock.now());
                 }
             }
         }
@@ -298,7 +301,7 @@ impl Executor {
         let next = Instant::now();
         for (host, state) in round.into_states() {
             self.due
-                .insert(Arc::clone(&host), next + state.tick_within());
+                .insert(Arc::clone(&host), next + self.clock.wait(state.tick_within()));
             self.hosts.insert(host, state);
         }
         for (host, operation, intent) in actions {
@@ -375,7 +378,7 @@ impl Executor {
         if events.is_empty() {
             return;
         }
-        let mut round = Round::new(now());
+        let mut round = Round::new(self.clock.now());
         for (host, event) in &events {
             self.take(&mut round, host, event);
         }
@@ -405,7 +408,7 @@ impl Executor {
         who: &Who,
         outcome: String,
     ) -> Result<(), StoreError> {
-        let mut round = Round::new(now());
+        let mut round = Round::new(self.clock.now());
         round.store(persist::put(persist::IDENTITY, host, &identity)?);
         round.tell(&**host, "enrolled", format!("its BMC was {outcome}"));
         let deed = Deed {
@@ -431,7 +434,7 @@ impl Executor {
         self.deliver(silent).await;
 
         let moment = Instant::now();
-        let mut round = Round::new(now());
+        let mut round = Round::new(self.clock.now());
         let site = Arc::clone(&self.place.site);
         for host in site.hosts() {
             let due = self.due.get(&host.name);
@@ -448,6 +451,7 @@ impl Executor {
     /// Finds hosts whose system reported and no longer does.
     fn silent(&mut self) -> Vec<(Arc<str>, Event)> {
         let patience = Duration::from_secs(u64::from(HEARTBEAT_SECONDS) * 3);
+        let patience = self.clock.wait(patience);
         let silent = self
             .heard
             .extract_if(|_, (_, at)| at.elapsed() > patience)
@@ -494,7 +498,7 @@ impl Executor {
 
     /// The poller read the power of some hosts.
     async fn polled(&mut self, polled: super::poll::Polled) {
-        let mut round = Round::new(now());
+        let mut round = Round::new(self.clock.now());
         for (host, seen) in polled.0 {
             // An operation that is under way sees more, and in the right order.
             if self.powers.is_busy(&host) {

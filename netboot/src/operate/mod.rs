@@ -4,6 +4,7 @@
 //! that is not on disk, and to keep a boot decision anywhere but there.
 
 mod bmc;
+mod clock;
 mod events;
 mod executor;
 mod metrics;
@@ -15,6 +16,8 @@ mod power;
 mod rollouts;
 mod round;
 mod service;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use std::sync::Arc;

@@ -16,7 +16,6 @@ use super::persist::{self, Answered};
 use super::round::Round;
 use super::views::{GenerationView, StateView};
 use super::{Command, Enroll, Prepared};
-use crate::clock::now;
 use crate::store::Change;
 
 /// Answers that are kept for keys; the oldest goes first.
@@ -231,7 +230,7 @@ impl Executor {
             return Ok(accepted);
         }
         accepted.id = Some(wanted.id.to_owned());
-        let mut round = Round::new(now());
+        let mut round = Round::new(self.clock.now());
         for (host, event) in &wanted.asks {
             self.take(&mut round, &host.name, event);
         }
@@ -331,7 +330,7 @@ impl Executor {
         let (site, unknown) = (&self.place.site, HostState::default());
         for (host, event) in asks {
             let state = self.hosts.get(&host.name).unwrap_or(&unknown);
-            let steps = plan_of(state, &Policy::of(site, host), event, now());
+            let steps = plan_of(state, &Policy::of(site, host), event, self.clock.now());
             let steps = steps.map_err(|refusal| Refusal::Conflict {
                 reason: format!("`{}`: {refusal}", host.name),
             })?;
@@ -364,7 +363,7 @@ impl Executor {
         }
         self.hold_breadth(touched)?;
         let site = &self.place.site;
-        let room = room(&site.limits, self.hosts.values(), now());
+        let room = room(&site.limits, self.hosts.values(), self.clock.now());
         let room = usize::try_from(room).unwrap_or(usize::MAX);
         if touched.len() > room {
             let hourly = match site.limits.hosts_per_hour {

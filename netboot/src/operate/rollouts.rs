@@ -20,7 +20,6 @@ use super::persist;
 use super::round::Round;
 use super::views::{RolloutHost, RolloutView};
 use super::{Control, Prepared};
-use crate::clock::now;
 use crate::store::Change;
 
 /// A rollout, as it is kept.
@@ -74,7 +73,7 @@ impl Executor {
         if order.run == Run::Dry {
             return Ok(accepted);
         }
-        let mut round = Round::new(now());
+        let mut round = Round::new(self.clock.now());
         round.store(persist::put(persist::ROLLOUT, &id, &rollout)?);
         let oldest = self.oldest_rollout();
         if let Some(oldest) = &oldest {
@@ -130,7 +129,7 @@ impl Executor {
             soak_ms: wish.soak_seconds.unwrap_or(0).saturating_mul(1_000),
         };
         let state = |host: &str| self.hosts.get(host);
-        start(id, spec, targets, &order.who.name, state, now())
+        start(id, spec, targets, &order.who.name, state, self.clock.now())
             .map_err(|error| invalid(error.to_string()))
     }
 
@@ -183,7 +182,7 @@ impl Executor {
         if order.run == Run::Dry {
             return Ok(accepted);
         }
-        let mut round = Round::new(now());
+        let mut round = Round::new(self.clock.now());
         round.store(persist::put(persist::ROLLOUT, id, &next)?);
         let text = format!("{} asks for {action}", order.who.name);
         round.tell(subject(id), "ordered", text);
@@ -205,7 +204,7 @@ impl Executor {
     }
 
     async fn go_on(&mut self, id: &Arc<str>) {
-        let now = now();
+        let now = self.clock.now();
         let Some(planned) = self.planned(id, now) else {
             return;
         };

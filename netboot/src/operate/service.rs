@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::clock::Clock;
 use super::events::Events;
 use super::executor::{Executor, Parts};
 use super::metrics::Metrics;
@@ -74,6 +75,15 @@ impl Operator {
         stored: &Stored,
         registry: &mut Registry,
     ) -> Result<(Self, JoinHandle<()>), StoreError> {
+        Self::start_at(Clock::default(), with, stored, registry)
+    }
+
+    pub(super) fn start_at(
+        clock: Clock,
+        with: Surroundings,
+        stored: &Stored,
+        registry: &mut Registry,
+    ) -> Result<(Self, JoinHandle<()>), StoreError> {
         let loaded = persist::load(&stored.documents, &stored.newest)?;
         let (commands, inbox) = mpsc::channel(QUEUE);
         let (place, places) = watch::channel(Place {
@@ -85,6 +95,7 @@ impl Operator {
         let (polled, answers) = mpsc::channel(16);
         let parts = Parts {
             places,
+            clock,
             writer: with.writer,
             ledger: with.ledger,
             metrics: Metrics::new(registry),
@@ -97,7 +108,7 @@ impl Operator {
         let task = tokio::spawn(async move {
             tokio::select! {
                 () = executor.run() => {}
-                () = poll::run(polling, polled) => {}
+                () = poll::run(polling, polled, clock) => {}
             }
         });
         let operator = Self {

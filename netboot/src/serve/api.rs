@@ -1,47 +1,31 @@
-//! What a booting host asks of us besides files: its script, its configuration, and to be heard.
+//! What a booting host asks of us besides files: its script here, and in `protocol` all that it has to prove itself for.
 //!
-//! It refuses whoever does not show the token of the host's running boot.
+//! It refuses a script to whoever is not where the host is.
 
-use std::collections::BTreeMap;
+mod protocol;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use hyper::StatusCode;
-use image_manifest::{HostConfig, NetworkConfig, Report, Stage};
+use image_manifest::{Credential, Exchange, HostConfig, HostSecrets, Report, Stage};
 use netboot_core::Mac;
 use netboot_core::boot::{Event, File, Protocol, Transfer, What};
 use netboot_core::dhcp::{Decision, Firmware, Profile, Request};
 use netboot_core::script::{CommandLine, Script, refusal};
-use netboot_core::site::{Host, Mode, Network, Site};
+use netboot_core::site::{Host, Mode, Site};
 
+use self::protocol::Denied;
 use super::appliance::{Appliance, Presence};
 use super::boots::{BootDetail, Target};
 use super::catalogue::{self, End, Outcome, TransferLog, Wanted};
 use super::http::{BootApi, Peer, Refusal};
 use crate::cli::report::chain;
 use crate::clock::now;
-use crate::images::{self, Bootable};
+use crate::images::Bootable;
 use crate::store::{Change, Urgency};
 
 /// Seconds between two heartbeats of the agent.
 pub const HEARTBEAT_SECONDS: u32 = 20;
-
-/// Why a host is not given what it asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Denied {
-    /// No host has this running boot.
-    #[error("no running boot has this id")]
-    UnknownBoot,
-    /// The token is another boot's, or no one's.
-    #[error("the token is not this boot's")]
-    WrongToken,
-    /// The boot's host is at another address.
-    #[error("this address is not that of the boot's host")]
-    WrongPeer,
-    /// The appliance cannot store what it would promise.
-    #[error("the appliance's store is not available")]
-    Unavailable,
-}
 
 impl Appliance {
     /// Adds the event that a DHCP exchange is to the timeline of its host.
@@ -194,12 +178,8 @@ impl Appliance {
         let role = site
             .role_of(host)
             .ok_or_else(|| format!("its role {} is gone", host.role))?;
-        let images = self.images.clone();
-        let image = role.image.clone();
-        let image = tokio::task::spawn_blocking(move || images::resolve(&images, &image))
-            .await
-            .map_err(|error| chain(&error))?
-            .map_err(|error| chain(&error))?;
+        let booting = self.booting(site, host).await?;
+        let image = &booting.image;
         self.arrived(peer, host);
 
         let what = What::Fetch {
@@ -208,19 +188,22 @@ impl Appliance {
             over: Protocol::Http,
             transfer: Transfer::Started,
         };
-        let target = target(&image);
+        let (target, parameters) = (target(image), booting.parameters.clone());
         let (boot, mut changes) = self.event(&host.name, network.mode, what, |detail| {
             detail.mac = Some(mac);
             detail.address = Some(peer);
             detail.target = Some(target);
+            detail.parameters = Some(parameters);
         });
         let boot = boot.ok_or("the appliance has no randomness")?;
+        let generation = self.begin(&host.name, &boot, &booting).await?;
         let token = self.key.token(&boot);
         let own = [
             image.kernel.command_line.as_str(),
             role.command_line.as_deref().unwrap_or_default(),
         ];
-        let url = site.url(network);
+        let (url, tls) = (site.url(network), site.secure_url(network));
+        let authority = self.tls.ca_hash().to_string();
         let script = Script {
             host: &host.name,
             image: &image.manifest.name,
@@ -230,6 +213,8 @@ impl Appliance {
             command_line: &CommandLine {
                 own: &own,
                 url: &url,
+                tls: &tls,
+                authority: &authority,
                 boot: &boot,
                 token: &token,
                 mac,
@@ -255,82 +240,11 @@ impl Appliance {
             host = &*host.name,
             image = image.manifest.name.as_str(),
             digest = %image.digest,
+            generation,
             boot = &*boot,
             "host boots image"
         );
         Ok(script)
-    }
-
-    /// Returns what a host is told about itself.
-    fn host_config(&self, boot: &str, token: &str, peer: Ipv4Addr) -> Result<HostConfig, Denied> {
-        let (name, detail) = self.admit(boot, token, peer)?;
-        let site = self.site();
-        let host = site.host(&name).ok_or(Denied::UnknownBoot)?;
-        let address = detail.address.unwrap_or(peer);
-        let network = site.network_of(address).ok_or(Denied::UnknownBoot)?;
-        let mac = detail.mac.or_else(|| host.macs.first().copied());
-        Ok(config(host, mac, address, network))
-    }
-
-    /// Takes a report of stage1 or the agent; it is on disk when this returns.
-    async fn take(
-        &self,
-        boot: &str,
-        token: &str,
-        report: Report,
-        peer: Ipv4Addr,
-    ) -> Result<(), Denied> {
-        let (host, _) = self.admit(boot, token, peer)?;
-        let what = What::Report(report).tamed();
-        Self::log_report(&host, &what);
-        self.metrics.event(label(&what));
-        self.note_try(&host, &what);
-        let recorded = self.boots.report(boot, Event { at: now(), what });
-        self.store(recorded.ok_or(Denied::UnknownBoot)?.changes)
-            .await
-    }
-
-    /// Tells the operator what a report means.
-    fn log_report(host: &Arc<str>, what: &What) {
-        let What::Report(report) = what else { return };
-        match &report.stage {
-            Stage::Failed { reason } => {
-                tracing::warn!(host = &**host, reason = reason.as_str(), "boot failed");
-            }
-            Stage::Unhealthy(unwell) => {
-                tracing::warn!(
-                    host = &**host,
-                    state = unwell.state.as_str(),
-                    "host is unhealthy"
-                );
-            }
-            Stage::Healthy { tree } => {
-                tracing::info!(host = &**host, digest = %tree, "host is healthy");
-            }
-            Stage::Heartbeat { .. } => {}
-            stage => tracing::info!(host = &**host, step = step(stage), "boot went on"),
-        }
-    }
-
-    /// Finds the host of a boot, for who shows its token from where the host is.
-    fn admit(
-        &self,
-        boot: &str,
-        token: &str,
-        peer: Ipv4Addr,
-    ) -> Result<(Arc<str>, BootDetail), Denied> {
-        let (name, detail) = self.boots.find(boot).ok_or(Denied::UnknownBoot)?;
-        if !self.key.admits(boot, token) {
-            return Err(Denied::WrongToken);
-        }
-        let site = self.site();
-        let host = site.host(&name).ok_or(Denied::UnknownBoot)?;
-        // Beside another DHCP server the host's own system may get another address than its loader.
-        if detail.address != Some(peer) && self.presence(host, peer) == Presence::Elsewhere {
-            tracing::warn!(host = &*name, peer = %peer, "token shown from another address");
-            return Err(Denied::WrongPeer);
-        }
-        Ok((name, detail))
     }
 }
 
@@ -339,31 +253,42 @@ impl BootApi for Appliance {
         Ok(self.script_of(mac, v4(peer.remote.ip())).await)
     }
 
-    async fn host(&self, boot: &str, token: &str, peer: Peer) -> Result<HostConfig, Refusal> {
-        Ok(self.host_config(boot, token, v4(peer.remote.ip()))?)
+    async fn exchange(
+        &self,
+        boot: &str,
+        token: &str,
+        exchange: Exchange,
+        peer: Peer,
+    ) -> Result<Credential, Refusal> {
+        let exchanged = self.exchange_token(boot, token, &exchange, v4(peer.remote.ip()));
+        Ok(exchanged.await.inspect_err(|denied| self.deny(*denied))?)
+    }
+
+    async fn host(&self, boot: &str, credential: &str, peer: Peer) -> Result<HostConfig, Refusal> {
+        let config = self.host_config(boot, credential, v4(peer.remote.ip()));
+        Ok(config.inspect_err(|denied| self.deny(*denied))?)
+    }
+
+    async fn secrets(
+        &self,
+        boot: &str,
+        credential: &str,
+        exchange: Exchange,
+        peer: Peer,
+    ) -> Result<HostSecrets, Refusal> {
+        let given = self.give_secrets(boot, credential, &exchange, v4(peer.remote.ip()));
+        Ok(given.await.inspect_err(|denied| self.deny(*denied))?)
     }
 
     async fn report(
         &self,
         boot: &str,
-        token: &str,
+        credential: &str,
         report: Report,
         peer: Peer,
     ) -> Result<(), Refusal> {
-        let peer = v4(peer.remote.ip());
-        Ok(self.take(boot, token, report, peer).await?)
-    }
-}
-
-impl From<Denied> for Refusal {
-    fn from(denied: Denied) -> Self {
-        let status = match denied {
-            Denied::UnknownBoot => StatusCode::NOT_FOUND,
-            Denied::WrongToken => StatusCode::UNAUTHORIZED,
-            Denied::WrongPeer => StatusCode::FORBIDDEN,
-            Denied::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Self::new(status, denied.to_string())
+        let taken = self.take(boot, credential, report, v4(peer.remote.ip()));
+        Ok(taken.await.inspect_err(|denied| self.deny(*denied))?)
     }
 }
 
@@ -449,24 +374,6 @@ fn script_sent(mac: Mac, length: usize) -> What {
             bytes: length as u64,
             elapsed_ms: 0,
         },
-    }
-}
-
-fn config(host: &Host, mac: Option<Mac>, address: Ipv4Addr, network: &Network) -> HostConfig {
-    HostConfig {
-        name: host.name.to_string(),
-        ssh_keys: host.login_keys.iter().map(ToString::to_string).collect(),
-        network: NetworkConfig {
-            mac: mac.map(|mac| mac.to_string()).unwrap_or_default(),
-            address,
-            prefix: network.subnet.prefix(),
-            router: network.router,
-            dns: network.dns.clone(),
-            domain: network.domain.as_ref().map(ToString::to_string),
-        },
-        heartbeat_seconds: HEARTBEAT_SECONDS,
-        parameters: BTreeMap::new(),
-        secrets: Vec::new(),
     }
 }
 

@@ -23,9 +23,14 @@ use super::boots::Boots;
 use super::metrics::Metrics;
 use super::rows::{lease_of, row_of};
 use super::token::TokenKey;
-use super::{ServeError, Writer};
+use super::{ServeError, Writer, tls};
+use crate::audit::{Chain, Log};
+use crate::cli::report::chain;
 use crate::clock::now;
+use crate::operate::{Ledger, Operator, Surroundings};
+use crate::secrets::Secrets;
 use crate::store::{Change, Store, StoreError, Urgency};
+use crate::tls::Tls;
 
 /// What the parts of a running appliance share.
 #[derive(Debug)]
@@ -36,6 +41,12 @@ pub(super) struct Appliance {
     pub(super) images: Layout,
     pub(super) writer: Writer,
     pub(super) key: TokenKey,
+    pub(super) tls: Arc<Tls>,
+    pub(super) secrets: Arc<Secrets>,
+    /// The audit log.
+    pub(super) ledger: Arc<dyn Ledger>,
+    /// What decides about hosts, their power and their images.
+    pub(super) operator: Operator,
     pub(super) metrics: Metrics,
 }
 
@@ -77,15 +88,20 @@ pub(super) struct Trouble {
     pub(super) silence: Option<Silence>,
 }
 
+/// A started appliance: itself, its metrics, the store's writer, and the executor.
+pub(super) type Started = (Arc<Appliance>, Registry, JoinHandle<()>, JoinHandle<()>);
+
 impl Appliance {
     /// Goes on where the store says that the last run stopped.
     pub(super) async fn start(
-        site: Site,
+        site: Arc<Site>,
         images: Layout,
         data: &Path,
         mut store: impl Store,
         wires: Wires,
-    ) -> Result<(Arc<Self>, Registry, JoinHandle<()>), ServeError> {
+        tls: Arc<Tls>,
+        secrets: Arc<Secrets>,
+    ) -> Result<Started, ServeError> {
         let key = TokenKey::open(data)?;
         let stored = store.load().await?;
         let leases: Vec<Lease> = stored
@@ -97,7 +113,7 @@ impl Appliance {
             .iter()
             .map(|lease| (Arc::clone(&lease.network), lease.address))
             .collect();
-        let boots = Boots::restore(stored.boots)?;
+        let boots = Boots::restore(stored.boots.clone())?;
         let restored = Leases::restore(&site, leases, now());
         let hosts = whereabouts(boots.addresses(), &restored, now());
         tracing::info!(
@@ -107,13 +123,22 @@ impl Appliance {
         );
         let mut changes = boots.restarted(now());
         changes.extend(gone(before, &restored));
-        let (metrics, registry) = Metrics::new();
-        let (writer, task) = Writer::spawn(store);
+        let (metrics, mut registry) = Metrics::new();
+        let (writer, task) = Writer::spawn(store, Chain::after(&stored.newest));
         if !changes.is_empty() {
             // An empty queue has room; what is lost in a crash right now is done again next time.
             drop(writer.submit(changes, Urgency::Deferrable));
         }
-        let site = Arc::new(site);
+        let ledger: Arc<dyn Ledger> = Arc::new(Log::new(writer.clone()));
+        let surroundings = Surroundings {
+            site: Arc::clone(&site),
+            secrets: Arc::clone(&secrets),
+            images: images.clone(),
+            writer: writer.clone(),
+            ledger: Arc::clone(&ledger),
+            data: data.to_owned(),
+        };
+        let (operator, executor) = Operator::start(surroundings, &stored, &mut registry)?;
         let appliance = Arc::new(Self {
             place: RwLock::new(Arc::new(Place { site, wires })),
             state: Mutex::new(State {
@@ -126,9 +151,13 @@ impl Appliance {
             images,
             writer,
             key,
+            tls,
+            secrets,
+            ledger,
+            operator,
             metrics,
         });
-        Ok((appliance, registry, task))
+        Ok((appliance, registry, task, executor))
     }
 
     /// Returns the site as it is now.
@@ -150,11 +179,14 @@ impl Appliance {
     }
 
     /// Replaces the site; leases go on as far as the new one covers them.
-    pub(super) fn swap(&self, site: Site, wires: Wires) {
+    pub(super) fn swap(&self, site: Arc<Site>, wires: Wires) {
         let mut state = self.state();
         let leases: Vec<Lease> = state.leases.iter().cloned().collect();
         state.leases = Leases::restore(&site, leases, now());
-        let site = Arc::new(site);
+        if let Err(error) = self.tls.rename(tls::names(&site, &wires), now()) {
+            tracing::warn!(error = %chain(&error), "certificate stays as it was");
+        }
+        self.operator.swap(Arc::clone(&site));
         let place = Arc::new(Place { site, wires });
         *self.place.write().unwrap_or_else(PoisonError::into_inner) = place;
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use image_manifest::{Digest, Stage};
 use netboot_core::boot::{Event, File, Progress, Step, Transfer, What, begins};
 use netboot_core::dhcp::Firmware;
-use netboot_core::site::Mode;
+use netboot_core::site::{Mode, Parameters};
 use netboot_core::{Mac, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,12 @@ pub struct BootDetail {
     /// What it was told to boot.
     #[serde(default)]
     pub target: Option<Target>,
+    /// Digest of the nonce that its token was exchanged with; the token is worth nothing since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchanged: Option<Digest>,
+    /// What its host is told besides, as its generation says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Parameters>,
 }
 
 /// What a boot was told to boot.
@@ -94,6 +100,9 @@ pub fn read_boot(stored: &StoredBoot) -> Result<(BootDetail, Vec<Event>), StoreE
 /// again without a report.
 const ADMITTED: usize = BOOTS_AT_START;
 
+/// How often one boot is answered with its secrets: an answer may get lost, and stage1 asks again.
+const SECRETS_GIVEN: u32 = 8;
+
 /// The running boot of each host.
 #[derive(Debug, Default)]
 pub(super) struct Boots {
@@ -138,9 +147,9 @@ impl Boots {
         for boot in stored {
             let (detail, events) = read_boot(&boot)?;
             if let Some(running) = Running::restore(&boot, detail, events) {
-                let reported = running.progress.reported;
+                let proved = running.is_proved();
                 all.insert(boot.boot.host.as_str().into(), running);
-                if reported {
+                if proved {
                     all.prove(&boot.boot.id);
                 }
             }
@@ -207,6 +216,59 @@ impl Boots {
             began,
             changes,
         })
+    }
+
+    /// Exchanges the token of a boot, which shows that the boot runs: those before it have ended.
+    ///
+    /// `None` when no host has this boot, or when its token was exchanged with another nonce.
+    pub(super) fn exchange(&self, boot: &str, nonce: Digest) -> Option<Recorded> {
+        let mut all = self.all();
+        let host = all.by_id.get(boot).cloned()?;
+        let running = all.by_host.get(&host)?.of(boot)?;
+        if running.detail.exchanged.is_some_and(|known| known != nonce) {
+            return None;
+        }
+        all.prove(boot)?;
+        let running = all.by_host.get_mut(&host)?.current()?;
+        running.detail.exchanged = Some(nonce);
+        Some(Recorded {
+            boot: Arc::clone(&running.id),
+            began: false,
+            // Stored again when it is asked for again: the first time may have failed.
+            changes: vec![Change::Boot(running.row(&host))],
+        })
+    }
+
+    /// Tells whether a report with this number is newer than all that are stored of its boot.
+    pub(super) fn is_news(&self, boot: &str, sequence: u64) -> bool {
+        let all = self.all();
+        let host = all.by_id.get(boot).and_then(|host| all.by_host.get(host));
+        let running = host.and_then(|host| host.of(boot));
+        running.is_some_and(|running| sequence > running.sequence)
+    }
+
+    /// Remembers that a report is stored, so that it is not taken again.
+    pub(super) fn stored(&self, boot: &str, sequence: u64) {
+        let mut all = self.all();
+        let host = all.by_id.get(boot).cloned();
+        let host = host.and_then(|host| all.by_host.get_mut(&host));
+        let running = host.and_then(|host| host.boots.iter_mut().find(|one| &*one.id == boot));
+        if let Some(running) = running {
+            running.sequence = running.sequence.max(sequence);
+        }
+    }
+
+    /// Counts one answer with secrets to a boot that has not handed over yet; tells whether there may be one.
+    pub(super) fn give_secrets(&self, boot: &str) -> bool {
+        let mut all = self.all();
+        let host = all.by_id.get(boot).cloned();
+        let host = host.and_then(|host| all.by_host.get_mut(&host));
+        let running = host.and_then(|host| host.boots.iter_mut().find(|one| &*one.id == boot));
+        let Some(running) = running else {
+            return false;
+        };
+        running.secrets_given = running.secrets_given.saturating_add(1);
+        running.secrets_given <= SECRETS_GIVEN && running.progress.reached < Step::SwitchRoot
     }
 
     /// Adds a report, which shows that the boot runs: those before it have ended.
@@ -302,7 +364,7 @@ impl Admitted {
         let mut ended = self.drop_unless(Running::has_token);
         if self.boots.len() >= ADMITTED {
             // Those that only have a token may be many; the one that reported is one.
-            let unproved = self.boots.iter().position(|one| !one.progress.reported);
+            let unproved = self.boots.iter().position(|one| !one.is_proved());
             ended.push(self.boots.remove(unproved.unwrap_or(0)).id);
         }
         self.current = self.boots.len();
@@ -334,6 +396,10 @@ struct Running {
     started: Timestamp,
     detail: BootDetail,
     progress: Progress,
+    /// Number of the newest report that is stored.
+    sequence: u64,
+    /// Answers with secrets since the appliance started.
+    secrets_given: u32,
     /// Number of the next event.
     next: u32,
     /// Bytes of its numbered events, as they are stored.
@@ -360,6 +426,8 @@ impl Running {
             started: first.at,
             detail: BootDetail::default(),
             progress: Progress::new(first),
+            sequence: 0,
+            secrets_given: 0,
             next: 0,
             bytes: 0,
             open: Vec::new(),
@@ -373,16 +441,26 @@ impl Running {
             started: Timestamp(stored.boot.started_ms),
             detail,
             progress: Progress::of(&events)?,
+            sequence: 0,
+            secrets_given: 0,
             next: 0,
             bytes: 0,
             open: Vec::new(),
         };
         for (row, event) in stored.events.iter().zip(events) {
+            if let What::Report(report) = &event.what {
+                running.sequence = running.sequence.max(report.sequence);
+            }
             running.keep(row.seq, event.at, event.what);
             running.next = running.next.max(row.seq.saturating_add(1));
             running.bytes = running.bytes.saturating_add(row.event.len());
         }
         Some(running)
+    }
+
+    /// Tells whether its host has shown that this boot runs.
+    fn is_proved(&self) -> bool {
+        self.progress.reported || self.detail.exchanged.is_some()
     }
 
     /// Tells whether its host was given the token: nothing else can report for it.

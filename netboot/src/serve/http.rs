@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
-use image_manifest::{HostConfig, Report};
+use image_manifest::{Credential, Exchange, HostConfig, HostSecrets, Report};
 use netboot_core::Mac;
 use netboot_core::boot::Protocol;
 use tokio::net::TcpListener;
@@ -51,19 +51,37 @@ pub trait BootApi: Send + Sync + 'static {
     /// Renders the script of the host with this hardware address.
     fn script(&self, mac: Mac, peer: Peer) -> impl Future<Output = Result<String, Refusal>> + Send;
 
+    /// Exchanges the token of a boot for its credential; that it was is stored when this returns.
+    fn exchange(
+        &self,
+        boot: &str,
+        token: &str,
+        exchange: Exchange,
+        peer: Peer,
+    ) -> impl Future<Output = Result<Credential, Refusal>> + Send;
+
     /// Returns what a host is told about itself.
     fn host(
         &self,
         boot: &str,
-        token: &str,
+        credential: &str,
         peer: Peer,
     ) -> impl Future<Output = Result<HostConfig, Refusal>> + Send;
+
+    /// Returns the secrets of a host, to the run of stage1 that exchanged its token.
+    fn secrets(
+        &self,
+        boot: &str,
+        credential: &str,
+        exchange: Exchange,
+        peer: Peer,
+    ) -> impl Future<Output = Result<HostSecrets, Refusal>> + Send;
 
     /// Takes a report; it is stored when this returns.
     fn report(
         &self,
         boot: &str,
-        token: &str,
+        credential: &str,
         report: Report,
         peer: Peer,
     ) -> impl Future<Output = Result<(), Refusal>> + Send;

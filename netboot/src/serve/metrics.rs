@@ -41,6 +41,12 @@ pub(crate) struct Metrics {
     events: Family<Event, Counter>,
     transfers: Family<Transferred, Counter>,
     transfer_bytes: Family<Protocol, Counter>,
+    refusals: Family<Refused, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    why: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -80,6 +86,7 @@ impl Metrics {
             events: Family::default(),
             transfers: Family::default(),
             transfer_bytes: Family::default(),
+            refusals: Family::default(),
         };
         let mut registry = Registry::with_prefix("firstboot");
         let m = &metrics;
@@ -100,12 +107,19 @@ impl Metrics {
         registry.register("boot_events", "Events of boots", m.events.clone());
         registry.register("transfers", "Transfers by outcome", m.transfers.clone());
         registry.register("transfer_bytes", "Bytes sent", m.transfer_bytes.clone());
+        let refusals = m.refusals.clone();
+        registry.register("boot_refusals", "What hosts were refused", refusals);
         (metrics, registry)
     }
 
     /// Counts one DHCP packet.
     pub(crate) fn decided(&self, port: &'static str, decision: &'static str) {
         self.dhcp.get_or_create(&Decided { port, decision }).inc();
+    }
+
+    /// Counts one refusal of what a host shows or reports.
+    pub(crate) fn refused(&self, why: &'static str) {
+        self.refusals.get_or_create(&Refused { why }).inc();
     }
 
     /// Counts one event of a boot.

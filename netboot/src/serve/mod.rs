@@ -9,12 +9,15 @@ mod boots;
 pub mod catalogue;
 pub(crate) mod connections;
 mod dhcp;
+mod generation;
 pub mod http;
 mod interfaces;
 mod metrics;
 mod ndp;
+mod operators;
 mod rows;
 pub mod tftp;
+mod tls;
 mod token;
 
 use std::fs::File;
@@ -26,7 +29,7 @@ use std::time::Duration;
 
 use image_manifest::layout::{self, Layout};
 use netboot_core::dhcp::Port;
-use netboot_core::site::{Mode, Network, Site};
+use netboot_core::site::{Mode, Site};
 use nix::fcntl::{Flock, FlockArg};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,9 +40,13 @@ use self::appliance::Appliance;
 use self::bind::Wires;
 use self::catalogue::{Catalogue, TransferLog};
 use self::interfaces::Transport;
+use crate::api::{Api, ApiError};
 use crate::cli::report::chain;
-use crate::site::{self, SiteError};
+use crate::clock::now;
+use crate::secrets::{IdentityError, Secrets};
+use crate::site::{self, ChangeError, Ready, SiteError, Sites};
 use crate::store::{Sqlite, StoreError, Writer};
+use crate::tls::{Given, Tls, TlsError};
 
 pub use api::HEARTBEAT_SECONDS;
 pub use bind::BindError;
@@ -61,6 +68,8 @@ pub struct Options {
     pub data: PathBuf,
     /// The store of images.
     pub store: PathBuf,
+    /// The server's certificate, unless the appliance makes its own.
+    pub certificate: Option<Given>,
 }
 
 /// Why the appliance could not start or go on.
@@ -89,6 +98,15 @@ pub enum ServeError {
     /// There is no key for boot tokens.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// There is no TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The operators' API could not be opened.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// There is no identity to decrypt secrets with.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The state could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -111,19 +129,30 @@ pub enum ServeError {
 /// # Errors
 /// When the appliance cannot start, or a part of it fails for good.
 pub async fn run(options: Options) -> Result<(), ServeError> {
-    let site = site::load(&options.site)?;
     let images = Layout::open(&options.store)?;
     let catalogue = Arc::new(Catalogue::new(images.clone())?);
     let lock = lock(&options.data)?;
+    let (source, site) = site::Source::open(&options.site, &options.data)?;
     let wires = Wires::find(&site)?;
     let mut signals = Signals::listen()?;
     let mut parts = JoinSet::new();
     let sockets = Sockets::bind(&site, &wires).await?;
     let mut store = Sqlite::open(&options.data).await?;
     forget_others(&mut store, &site).await;
-    let (appliance, registry, mut writer) =
-        Appliance::start(site, images, &options.data, store, wires).await?;
-    sockets.serve(&appliance, catalogue, registry, &mut parts);
+    let names = tls::names(&site, &wires);
+    let tls = Tls::open(&options.data, names, options.certificate, now())?;
+    let secrets = Arc::new(Secrets::open(&options.data, &options.site)?);
+    parts.spawn(tls::renew(Arc::clone(&tls)));
+    let (appliance, mut registry, mut writer, executor) =
+        Appliance::start(site, images, &options.data, store, wires, tls, secrets).await?;
+    let sites = sites(source, &appliance);
+    parts.spawn(async move { drop(executor.await) });
+    let api = operators::open(&appliance, &sites, &options.data, &mut registry).await?;
+    operators::publish(&sockets.api, &options.data).map_err(|source| ServeError::Data {
+        path: options.data.clone(),
+        source,
+    })?;
+    sockets.serve(&appliance, api, catalogue, registry, &mut parts);
     notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(site = &*appliance.site().name, "appliance is ready");
 
@@ -131,7 +160,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
         tokio::select! {
             wish = signals.next() => match wish {
                 Wish::Stop => break Ok(()),
-                Wish::Reload => reload(&appliance, &options.site),
+                Wish::Reload => reload(&sites).await,
             },
             // The appliance holds the writer open: it ends now only by giving up.
             ended = &mut writer => {
@@ -148,7 +177,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("appliance stops");
     parts.shutdown().await;
-    drop(appliance);
+    drop((appliance, sites));
     // Replies that wait for the store hold it open until they are sent.
     if !writer.is_finished() && timeout(LAST_WORDS, writer).await.is_err() {
         tracing::warn!("store did not finish in time");
@@ -180,46 +209,33 @@ fn lock(data: &Path) -> Result<Flock<File>, ServeError> {
     })
 }
 
-fn reload(appliance: &Appliance, directory: &Path) {
-    notify(&[sd_notify::NotifyState::Reloading]);
-    let loaded = site::load(directory)
-        .map_err(ServeError::from)
-        .and_then(|site| {
-            let wires = Wires::find(&site)?;
-            Ok((site, wires))
-        });
-    match loaded {
-        Ok((site, wires)) => {
-            tracing::info!(
-                site = &*site.name,
-                hosts = site.hosts().count(),
-                "site reloaded"
-            );
-            if needs_restart(&appliance.site(), &site) {
-                tracing::warn!("addresses, ports or modes have changed; restart to serve them");
+/// Makes what changes the site of the appliance.
+fn sites(source: site::Source, appliance: &Arc<Appliance>) -> Sites {
+    let weak = Arc::downgrade(appliance);
+    let ready: Ready = Box::new(move |site| {
+        let wires = Wires::find(site)?;
+        let appliance = weak.clone();
+        Ok(Box::new(move |site| {
+            if let Some(appliance) = appliance.upgrade() {
+                appliance.swap(site, wires);
             }
-            appliance.swap(site, wires);
-        }
-        Err(error) => {
-            if let ServeError::Site(SiteError::Wrong { problems, .. }) = &error {
-                for problem in problems {
-                    tracing::warn!(problem = %problem, "site has a problem");
-                }
-            }
-            tracing::warn!(error = %chain(&error), "site not reloaded, the old one stays");
-        }
-    }
-    notify(&[sd_notify::NotifyState::Ready]);
+        }))
+    });
+    let (secrets, ledger) = (&appliance.secrets, &appliance.ledger);
+    Sites::new(source, Arc::clone(secrets), Arc::clone(ledger), ready)
 }
 
-/// Tells whether a site wants other sockets than those that are bound.
-fn needs_restart(old: &Site, new: &Site) -> bool {
-    let sockets = |site: &Site| {
-        let wire = |network: &Arc<Network>| (network.appliance, network.reach, network.mode);
-        let wires: Vec<_> = site.networks.iter().map(wire).collect();
-        (site.appliance.clone(), wires)
-    };
-    sockets(old) != sockets(new)
+async fn reload(sites: &Sites) {
+    notify(&[sd_notify::NotifyState::Reloading]);
+    if let Err(error) = sites.reload().await {
+        if let ChangeError::Site(SiteError::Wrong { problems, .. }) = &error {
+            for problem in problems {
+                tracing::warn!(problem = %problem, "site has a problem");
+            }
+        }
+        tracing::warn!(error = %chain(&error), "site not reloaded, the old one stays");
+    }
+    notify(&[sd_notify::NotifyState::Ready]);
 }
 
 /// Tells systemd, where it is listening.
@@ -265,6 +281,8 @@ struct Sockets {
     dhcp: Vec<dhcp::Listener>,
     tftp: tftp::Server,
     http: Vec<tokio::net::TcpListener>,
+    https: Vec<tokio::net::TcpListener>,
+    api: tokio::net::TcpListener,
     metrics: tokio::net::TcpListener,
     /// Hosts boot without it, only later.
     ndp: Option<ndp::Listener>,
@@ -291,11 +309,15 @@ impl Sockets {
             let socket = SocketAddrV4::new(address, site.appliance.http_port);
             http.push(bind::tcp("HTTP", SocketAddr::V4(socket)).await?);
         }
+        let https = tls::bind(site, wires).await?;
+        let api = operators::bind(site).await?;
         let metrics = bind::tcp("metrics", site.appliance.metrics).await?;
         Ok(Self {
             dhcp,
             tftp,
             http,
+            https,
+            api,
             metrics,
             ndp: ndp::Listener::bind(wires.interfaces())
                 .inspect_err(|error| {
@@ -308,6 +330,7 @@ impl Sockets {
     fn serve(
         self,
         appliance: &Arc<Appliance>,
+        api: Arc<Api>,
         catalogue: Arc<Catalogue>,
         registry: Registry,
         parts: &mut JoinSet<()>,
@@ -330,7 +353,12 @@ impl Sockets {
             log,
             limits: http::Limits::default(),
         });
-        parts.spawn(http.run(self.http, None));
+        let secure = http::SecureListeners {
+            config: appliance.tls.config(),
+            listeners: self.https,
+        };
+        parts.spawn(http.run(self.http, Some(secure)));
+        parts.spawn(api.run(self.api, Arc::clone(&appliance.tls)));
         parts.spawn(metrics::serve(self.metrics, registry));
     }
 }

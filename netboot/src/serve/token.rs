@@ -1,14 +1,16 @@
 //! The boot token: what one boot of one host may show to be itself, and nothing else.
 //!
-//! It refuses to be printed or stored: a token is derived from the appliance's key and the boot's
-//! id, so that it outlives a restart and stands on no disk.
+//! The token is worth one exchange, for the credential that everything else needs. Both refuse to be printed or
+//! stored: they are derived from the appliance's key and the boot's id, so that they outlive a restart and stand on no
+//! disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use image_manifest::Hasher;
+use image_manifest::{Digest, Hasher};
+use subtle::ConstantTimeEq as _;
 
 /// Name of the key's file in the data directory.
 const FILE: &str = "boot.key";
@@ -105,15 +107,24 @@ impl TokenKey {
 
     /// Tells whether a token is the boot's, in a time that does not depend on where it differs.
     pub(crate) fn admits(&self, boot: &str, token: &str) -> bool {
-        let expected = self.token(boot);
-        let differing = expected
-            .bytes()
-            .zip(token.bytes())
-            .fold(0, |seen, (a, b)| seen | (a ^ b));
-        expected.len() == token.len() && differing == 0
+        self.token(boot).as_bytes().ct_eq(token.as_bytes()).into()
     }
 
-    fn mac(&self, message: &[u8]) -> image_manifest::Digest {
+    /// Returns the credential of a boot whose token was exchanged with the nonce of this digest.
+    ///
+    /// No boot id has a space, so that no credential is a token.
+    pub(crate) fn credential(&self, boot: &str, exchanged: &Digest) -> String {
+        let message = format!("credential of {boot} for {exchanged}");
+        self.mac(message.as_bytes()).hex()
+    }
+
+    /// Tells whether a credential is the boot's, in a time that does not depend on where it differs.
+    pub(crate) fn believes(&self, boot: &str, exchanged: &Digest, credential: &str) -> bool {
+        let expected = self.credential(boot, exchanged);
+        expected.as_bytes().ct_eq(credential.as_bytes()).into()
+    }
+
+    fn mac(&self, message: &[u8]) -> Digest {
         let pad = |with: u8| {
             let mut block = [with; BLOCK];
             for (byte, key) in block.iter_mut().zip(self.0) {
@@ -132,7 +143,7 @@ impl TokenKey {
 }
 
 /// Returns the bytes of a digest, which itself only shows them as text.
-fn raw(digest: &image_manifest::Digest) -> Vec<u8> {
+fn raw(digest: &Digest) -> Vec<u8> {
     digest
         .hex()
         .as_bytes()
@@ -186,6 +197,24 @@ mod tests {
                 .unwrap()
                 .admits("b1", &token)
         );
+    }
+
+    #[test]
+    fn a_credential_is_of_one_boot_and_one_exchange() {
+        let data = tempfile::tempdir().unwrap();
+        let key = TokenKey::open(data.path()).unwrap();
+        let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+        let credential = key.credential("b1", &one);
+        let again = TokenKey::open(data.path()).unwrap();
+        assert!(
+            again.believes("b1", &one, &credential),
+            "it outlives a restart"
+        );
+        assert!(!key.believes("b1", &two, &credential));
+        assert!(!key.believes("b2", &one, &credential));
+        assert!(!key.believes("b1", &one, &key.token("b1")));
+        assert!(!key.believes("b1", &one, &credential[1..]));
+        assert!(!key.admits("b1", &credential));
     }
 
     #[test]

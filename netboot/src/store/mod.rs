@@ -15,6 +15,7 @@ use std::future::Future;
 use std::path::PathBuf;
 
 pub use memory::Memory;
+pub(crate) use sqlite::FILE;
 pub use sqlite::{Reader, Sqlite};
 pub use tables::{Order, Page};
 pub use writer::{Commit, QueueFull, Urgency, Writer};
@@ -234,6 +235,9 @@ pub enum StoreError {
         /// What stands there.
         value: String,
     },
+    /// Too much waits to be written.
+    #[error(transparent)]
+    Full(#[from] QueueFull),
     /// The writer has ended.
     #[error("the store is closed")]
     Closed,

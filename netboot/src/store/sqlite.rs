@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Name of the file in the data directory.
-const FILE: &str = "netboot.db";
+pub(crate) const FILE: &str = "netboot.db";
 
 /// How long a reader in another process may hold the file before a write fails.
 const BUSY: Duration = Duration::from_secs(10);
@@ -474,6 +474,22 @@ impl Reader {
             connection,
             schema: found,
         }))
+    }
+
+    /// Copies the whole store, as it is at this instant, into a new file.
+    ///
+    /// # Errors
+    /// When the database fails, or the file is there.
+    pub async fn copy_to(&mut self, path: &Path) -> Result<(), StoreError> {
+        sqlx::query("VACUUM INTO $1")
+            .bind(path.to_string_lossy().into_owned())
+            .execute(&mut self.connection)
+            .await
+            .map(drop)
+            .map_err(|source| StoreError::Read {
+                what: "a copy",
+                source,
+            })
     }
 
     /// Reads what an appliance would start with.

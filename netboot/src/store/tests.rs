@@ -1,4 +1,5 @@
 use super::*;
+use crate::audit::Chain;
 
 fn lease(address: u32, client: &str) -> LeaseRow {
     LeaseRow {
@@ -33,7 +34,7 @@ fn event(boot: &str, seq: u32) -> EventRow {
 async fn what_was_committed_is_there_after_a_restart() {
     let data = tempfile::tempdir().unwrap();
     let store = Sqlite::open(data.path()).await.unwrap();
-    let (writer, task) = Writer::spawn(store);
+    let (writer, task) = Writer::spawn(store, Chain::default());
     let changes = vec![
         Change::Lease(lease(1, "host:bios1")),
         Change::Lease(lease(2, "mac:52:54:00:00:00:02")),
@@ -367,7 +368,7 @@ impl Store for Stuck {
 #[tokio::test]
 async fn a_full_queue_sheds_what_can_wait_first() {
     let (go, wait) = tokio::sync::oneshot::channel();
-    let (writer, task) = Writer::spawn(Stuck(Some(wait)));
+    let (writer, task) = Writer::spawn(Stuck(Some(wait)), Chain::default());
     let mut commits = Vec::new();
     while let Ok(commit) = writer.submit(Vec::new(), Urgency::Deferrable) {
         commits.push(commit);
@@ -415,7 +416,7 @@ async fn a_store_that_fails_for_good_ends_the_writer() {
     ];
     for (name, sound, expected) in cases {
         let store = Broken { commits: 0, sound };
-        let (writer, task) = Writer::spawn_with(store, std::time::Duration::ZERO);
+        let (writer, task) = Writer::spawn_with(store, Chain::default(), std::time::Duration::ZERO);
         let mut outcomes = Vec::new();
         for _ in 0..20 {
             let commit = writer.submit(Vec::new(), Urgency::Urgent).unwrap();
@@ -436,7 +437,7 @@ async fn a_store_that_fails_for_a_moment_is_waited_for() {
         commits: 0,
         sound: &[20],
     };
-    let (writer, task) = Writer::spawn(store);
+    let (writer, task) = Writer::spawn(store, Chain::default());
     for _ in 1..20 {
         let commit = writer.submit(Vec::new(), Urgency::Urgent).unwrap();
         assert!(commit.durable().await.is_err(), "nothing was promised");

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Change, Store, StoreError};
+use crate::audit::Chain;
 
 /// Jobs that may wait. At 50,000 rows a second on a busy disk the last one waits 160 ms, well
 /// below the 4 s after which firmware asks again.
@@ -81,14 +82,20 @@ impl Writer {
     /// Starts the writer; it ends, with all work done, when the last [`Writer`] is dropped.
     ///
     /// It ends before that when the store fails for good, and never in any other case.
-    pub fn spawn<S: Store>(store: S) -> (Self, JoinHandle<()>) {
-        Self::spawn_with(store, FAILING)
+    /// Records of the audit log go on after the end of `chain`.
+    pub fn spawn<S: Store>(store: S, chain: Chain) -> (Self, JoinHandle<()>) {
+        Self::spawn_with(store, chain, FAILING)
     }
 
     /// Starts the writer with another patience than [`FAILING`].
-    pub(super) fn spawn_with<S: Store>(store: S, patience: Duration) -> (Self, JoinHandle<()>) {
+    pub(super) fn spawn_with<S: Store>(
+        store: S,
+        chain: Chain,
+        patience: Duration,
+    ) -> (Self, JoinHandle<()>) {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        (Self { jobs }, tokio::spawn(run(store, queue, patience)))
+        let task = tokio::spawn(run(store, chain, queue, patience));
+        (Self { jobs }, task)
     }
 
     /// Hands in changes that belong together.
@@ -120,15 +127,27 @@ impl Writer {
     }
 }
 
-async fn run<S: Store>(mut store: S, mut queue: mpsc::Receiver<Job>, patience: Duration) {
+async fn run<S: Store>(
+    mut store: S,
+    mut chain: Chain,
+    mut queue: mpsc::Receiver<Job>,
+    patience: Duration,
+) {
     let mut jobs = Vec::with_capacity(BATCH);
     let mut failing = Failing::default();
     while gather(&mut queue, &mut jobs).await {
-        let changes: Vec<Change> = jobs
+        let mut changes: Vec<Change> = jobs
             .iter_mut()
             .flat_map(|job| std::mem::take(&mut job.changes))
             .collect();
+        // Numbers and hashes are given here and not where the job was made: a transaction that fails
+        // must leave no hole in the chain.
+        let mut next = chain.clone();
+        next.link(&mut changes);
         let outcome = store.commit(&changes).await.map_err(Arc::new);
+        if outcome.is_ok() {
+            chain = next;
+        }
         if let Err(error) = &outcome {
             tracing::error!(
                 error = %crate::cli::report::chain(&**error),

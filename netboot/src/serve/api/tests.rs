@@ -1,21 +1,24 @@
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::StatusCode;
 use image_manifest::layout::Layout;
-use image_manifest::{Artifact, Digest, Kernel, Manifest, Report, Role, Stage};
-use netboot_core::Mac;
+use image_manifest::{Artifact, Digest, Exchange, Kernel, Manifest, Report, Role, Stage};
 use netboot_core::boot::Protocol;
 use netboot_core::dhcp::{Arrival, Decision, Port, Request, Silence};
 use netboot_core::site::{Site, SourceFile};
+use netboot_core::{Mac, Timestamp};
 
 use super::super::appliance::Appliance;
 use super::super::bind::Wires;
 use super::super::catalogue::{End, Outcome, Transfer, TransferLog, Wanted};
 use super::super::http::{BootApi, Peer};
+use crate::secrets::Secrets;
 use crate::store::{Change, Memory, Sqlite, Store, Urgency};
+use crate::tls::{Names, Tls};
 
 const SITE: &str = r#"
 [site]
@@ -31,8 +34,12 @@ name = "beside"
 subnet = "10.78.0.0/24"
 appliance = "10.78.0.1"
 mode = "proxy"
+[secret.db]
+file = "db.secret"
 [role.web]
 image = "host"
+secrets = ["db"]
+parameters = { tier = "front" }
 [role.none]
 image = "missing"
 [[host]]
@@ -106,8 +113,25 @@ fn images(directory: &Path) -> Layout {
 
 async fn start(directory: &Path, store: impl Store) -> Arc<Appliance> {
     let images = images(directory);
-    let started = Appliance::start(site(), images, directory, store, Wires::default()).await;
+    let tls = Tls::open(directory, Names::default(), None, Timestamp(0)).unwrap();
+    let secrets = Arc::new(Secrets::open(directory, directory).unwrap());
+    let wires = Wires::default();
+    let started = Appliance::start(Arc::new(site()), images, directory, store, wires, tls, secrets).await;
     started.unwrap().0
+}
+
+fn exchange(nonce: &str) -> Exchange {
+    Exchange {
+        nonce: nonce.parse().unwrap(),
+    }
+}
+
+/// Exchanges the token of a boot for its credential.
+async fn credential(appliance: &Appliance, boot: &str, token: &str) -> String {
+    let given = appliance
+        .exchange(boot, token, exchange("n1"), peer())
+        .await;
+    given.unwrap().credential.expose().to_owned()
 }
 
 fn peer() -> Peer {
@@ -118,7 +142,11 @@ fn at(address: Ipv4Addr) -> Peer {
     let remote = SocketAddr::from((address, 50_000));
     let local = SocketAddr::from((APPLIANCE, 80));
     let channel = crate::serve::http::Channel::Plain;
-    Peer { remote, local, channel }
+    Peer {
+        remote,
+        local,
+        channel,
+    }
 }
 
 /// Returns boot id and token that a script gives.
@@ -134,10 +162,10 @@ fn given(script: &str) -> (String, String) {
     (word("firstboot.boot="), word("firstboot.token="))
 }
 
-fn healthy() -> Report {
+fn healthy(sequence: u64) -> Report {
     let tree = Digest::of(b"any");
     Report {
-        sequence: 1,
+        sequence,
         uptime_ms: 9_000,
         stage: Stage::Healthy { tree },
     }
@@ -174,11 +202,16 @@ async fn a_host_shows_the_token_of_its_script() {
     );
     assert!(script.contains(" firstboot.ip=10.77.0.11/24 "), "{script}");
 
-    let config = appliance.host(&boot, &token, peer()).await.unwrap();
+    let early = appliance.host(&boot, &token, peer()).await;
+    assert_eq!(early.unwrap_err().status, StatusCode::UNAUTHORIZED);
+    let credential = credential(&appliance, &boot, &token).await;
+    let config = appliance.host(&boot, &credential, peer()).await.unwrap();
     assert_eq!(
         (config.name.as_str(), config.network.address),
         ("web1", WEB1_ADDRESS)
     );
+    let tier = config.parameters.get("tier");
+    assert_eq!(tier, Some(&serde_json::Value::from("front")));
     let cases = [
         (
             "another token",
@@ -186,18 +219,19 @@ async fn a_host_shows_the_token_of_its_script() {
             "00",
             StatusCode::UNAUTHORIZED,
         ),
-        ("no token", &boot, "", StatusCode::UNAUTHORIZED),
-        ("another boot", "00", &token, StatusCode::NOT_FOUND),
+        ("the token", &boot, &token, StatusCode::UNAUTHORIZED),
+        ("nothing", &boot, "", StatusCode::UNAUTHORIZED),
+        ("another boot", "00", &credential, StatusCode::NOT_FOUND),
     ];
-    for (name, boot, token, expected) in cases {
-        let config = appliance.host(boot, token, peer()).await;
+    for (name, boot, shown, expected) in cases {
+        let config = appliance.host(boot, shown, peer()).await;
         assert_eq!(config.unwrap_err().status, expected, "{name}");
-        let report = appliance.report(boot, token, healthy(), peer()).await;
+        let report = appliance.report(boot, shown, healthy(1), peer()).await;
         assert_eq!(report.unwrap_err().status, expected, "{name}");
     }
     assert!(!events(&store).contains("healthy"));
     appliance
-        .report(&boot, &token, healthy(), peer())
+        .report(&boot, &credential, healthy(1), peer())
         .await
         .unwrap();
     assert!(
@@ -206,6 +240,7 @@ async fn a_host_shows_the_token_of_its_script() {
     );
     let stored = format!("{:?}", store.changes());
     assert!(!stored.contains(&token), "no token is ever stored");
+    assert!(!stored.contains(&credential), "nor a credential");
 }
 
 #[tokio::test]
@@ -317,7 +352,8 @@ async fn a_lease_and_a_boot_outlive_a_crash() {
         .leases;
     assert_eq!(leases.len(), 1);
     assert_eq!(leases[0].client, "host:web1");
-    assert!(again.host(&before.0, &before.1, peer()).await.is_ok());
+    let credential = credential(&again, &before.0, &before.1).await;
+    assert!(again.host(&before.0, &credential, peer()).await.is_ok());
     let after = given(&again.script(WEB1, peer()).await.unwrap());
     assert_eq!(after, before, "the same boot goes on with the same token");
 }
@@ -341,15 +377,24 @@ async fn a_script_is_for_its_host_alone() {
     ];
     appliance.decide(&dhcp(1, ROM));
     let (boot, token) = given(&appliance.script(WEB1, peer()).await.unwrap());
+    let mine = credential(&appliance, &boot, &token).await;
     let stored = store.changes().len();
     for (name, address) in others {
         let other = at(Ipv4Addr::from(address));
-        let config = appliance.host(&boot, &token, other).await;
-        let report = appliance.report(&boot, &token, healthy(), other).await;
+        let exchanged = appliance
+            .exchange(&boot, &token, exchange("n1"), other)
+            .await;
+        let config = appliance.host(&boot, &mine, other).await;
+        let report = appliance.report(&boot, &mine, healthy(1), other).await;
         if name == "another server's network" {
             // Its own system may be there, by another interface: the token decides.
             continue;
         }
+        assert_eq!(
+            exchanged.unwrap_err().status,
+            StatusCode::FORBIDDEN,
+            "{name}"
+        );
         assert_eq!(config.unwrap_err().status, StatusCode::FORBIDDEN, "{name}");
         assert_eq!(report.unwrap_err().status, StatusCode::FORBIDDEN, "{name}");
         let script = appliance.script(WEB1, other).await.unwrap();
@@ -448,7 +493,12 @@ async fn a_healthy_host_is_heard_whatever_others_say_about_it() {
     let appliance = start(directory.path(), Memory::default()).await;
     appliance.decide(&dhcp(1, ROM));
     let (boot, token) = given(&appliance.script(WEB1, peer()).await.unwrap());
-    let report = || appliance.report(&boot, &token, healthy(), peer());
+    let mine = credential(&appliance, &boot, &token).await;
+    let sequence = AtomicU64::new(1);
+    let report = || {
+        let next = sequence.fetch_add(1, Ordering::SeqCst);
+        appliance.report(&boot, &mine, healthy(next), peer())
+    };
     report().await.unwrap();
 
     let script = appliance.script(WEB1, peer()).await.unwrap();
@@ -473,9 +523,158 @@ async fn a_healthy_host_is_heard_whatever_others_say_about_it() {
     appliance.decide(&dhcp(1, ROM));
     let (next, secret) = given(&appliance.script(WEB1, peer()).await.unwrap());
     assert_ne!(next, boot);
-    appliance
-        .report(&next, &secret, healthy(), peer())
+    report().await.unwrap();
+    // Its stage1 runs: that is enough.
+    credential(&appliance, &next, &secret).await;
+    assert_eq!(report().await.unwrap_err().status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_token_is_exchanged_once_and_over_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let appliance = start(path, Sqlite::open(path).await.unwrap()).await;
+    let (boot, token) = given(&appliance.script(WEB1, peer()).await.unwrap());
+    let shown = |appliance: &Arc<Appliance>, nonce: &'static str| {
+        let (appliance, boot, token) = (Arc::clone(appliance), boot.clone(), token.clone());
+        async move {
+            appliance
+                .exchange(&boot, &token, exchange(nonce), peer())
+                .await
+        }
+    };
+    let wrong = appliance
+        .exchange(&boot, "00", exchange("n1"), peer())
+        .await;
+    assert_eq!(wrong.unwrap_err().status, StatusCode::UNAUTHORIZED);
+    let first = shown(&appliance, "n1").await.unwrap();
+    assert_eq!(
+        shown(&appliance, "n1").await.unwrap(),
+        first,
+        "its answer was lost"
+    );
+    let other = shown(&appliance, "n2").await.unwrap_err();
+    assert_eq!(other.status, StatusCode::FORBIDDEN);
+
+    // The first one is not stopped: nothing of it may matter any more.
+    let again = start(path, Sqlite::open(path).await.unwrap()).await;
+    assert_eq!(shown(&again, "n1").await.unwrap(), first);
+    assert_eq!(
+        shown(&again, "n2").await.unwrap_err().status,
+        StatusCode::FORBIDDEN
+    );
+    let shown = first.credential.expose();
+    assert!(again.host(&boot, shown, peer()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_report_is_taken_once_and_over_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let appliance = start(path, Sqlite::open(path).await.unwrap()).await;
+    let (boot, token) = given(&appliance.script(WEB1, peer()).await.unwrap());
+    let mine = credential(&appliance, &boot, &token).await;
+    let steps = [
+        ("no number", 0, Some(StatusCode::CONFLICT)),
+        ("first", 5, None),
+        ("replayed", 5, Some(StatusCode::CONFLICT)),
+        ("older", 4, Some(StatusCode::CONFLICT)),
+        ("next", 6, None),
+    ];
+    for (name, sequence, expected) in steps {
+        let report = appliance
+            .report(&boot, &mine, healthy(sequence), peer())
+            .await;
+        assert_eq!(
+            report.err().map(|refusal| refusal.status),
+            expected,
+            "{name}"
+        );
+    }
+    let again = start(path, Sqlite::open(path).await.unwrap()).await;
+    let replayed = again.report(&boot, &mine, healthy(6), peer()).await;
+    assert_eq!(replayed.unwrap_err().status, StatusCode::CONFLICT);
+    again
+        .report(&boot, &mine, healthy(7), peer())
         .await
         .unwrap();
-    assert_eq!(report().await.unwrap_err().status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_report_that_was_not_stored_is_taken_when_it_comes_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Memory::default();
+    let appliance = start(directory.path(), store.clone()).await;
+    let (boot, token) = given(&appliance.script(WEB1, peer()).await.unwrap());
+    let mine = credential(&appliance, &boot, &token).await;
+    store.fill();
+    let lost = appliance.report(&boot, &mine, healthy(5), peer()).await;
+    assert_eq!(lost.unwrap_err().status, StatusCode::SERVICE_UNAVAILABLE);
+    store.make_room();
+    appliance
+        .report(&boot, &mine, healthy(5), peer())
+        .await
+        .unwrap();
+    assert!(events(&store).contains("healthy"));
+}
+
+#[tokio::test]
+async fn secrets_are_for_the_stage1_that_exchanged_the_token_until_it_hands_over() {
+    const SECRET: &str = "canary of the database";
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("db.secret");
+    let store = Memory::default();
+    let appliance = start(directory.path(), store.clone()).await;
+    let (boot, token) = given(&appliance.script(WEB1, peer()).await.unwrap());
+    let mine = credential(&appliance, &boot, &token).await;
+    let config = appliance.host(&boot, &mine, peer()).await.unwrap();
+    assert_eq!(config.secrets, ["db"]);
+    let ask = |nonce: &str, shown: &str| {
+        let (exchange, shown) = (exchange(nonce), shown.to_owned());
+        let (appliance, boot) = (Arc::clone(&appliance), boot.clone());
+        async move { appliance.secrets(&boot, &shown, exchange, peer()).await }
+    };
+    let missing = ask("n1", &mine).await.unwrap_err();
+    assert_eq!(
+        missing.status,
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "it may be put there yet"
+    );
+    std::fs::write(&file, SECRET).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    for (name, nonce, shown, expected) in [
+        ("the token", "n1", token.as_str(), StatusCode::UNAUTHORIZED),
+        (
+            "another program on the host",
+            "n2",
+            &mine,
+            StatusCode::FORBIDDEN,
+        ),
+    ] {
+        assert_eq!(
+            ask(nonce, shown).await.unwrap_err().status,
+            expected,
+            "{name}"
+        );
+    }
+    for time in ["first", "its answer was lost"] {
+        let given = ask("n1", &mine).await.unwrap();
+        assert_eq!(given.secrets["db"].expose(), SECRET.as_bytes(), "{time}");
+        assert!(!format!("{given:?}").contains(SECRET), "{time}");
+    }
+    let report = Report {
+        sequence: 9,
+        uptime_ms: 9,
+        stage: Stage::SwitchRoot,
+    };
+    appliance
+        .report(&boot, &mine, report, peer())
+        .await
+        .unwrap();
+    assert_eq!(
+        ask("n1", &mine).await.unwrap_err().status,
+        StatusCode::FORBIDDEN
+    );
+    settle(&appliance).await;
+    assert!(!format!("{:?}", store.changes()).contains(SECRET));
 }

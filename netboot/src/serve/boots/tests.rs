@@ -4,7 +4,7 @@ use image_manifest::{Digest, Report, Stage};
 use netboot_core::Timestamp;
 use netboot_core::boot::{Answer, Asked, Event, File, Protocol, Transfer, What};
 use netboot_core::dhcp::Firmware;
-use netboot_core::site::Mode;
+use netboot_core::site::{Mode, Parameter};
 
 use super::{BootDetail, Boots, Recorded, Target, read_boot};
 use crate::store::{BYTES_PER_BOOT, BootRow, Change, EVENTS_PER_BOOT, EventRow, StoredBoot};
@@ -327,6 +327,8 @@ fn a_timeline_has_a_size_and_keeps_the_newest_event() {
 fn a_detail_reads_back_what_it_writes() {
     let digest = Digest::of(b"x");
     let detail = BootDetail {
+        parameters: Some([("rack".into(), Parameter::Integer(5))].into()),
+        exchanged: Some(digest),
         mac: Some("52:54:00:00:00:01".parse().unwrap()),
         address: Some("10.77.0.11".parse().unwrap()),
         target: Some(Target {

@@ -14,15 +14,16 @@ use hyper::header::{
     WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
-use image_manifest::{Digest, Report};
+use image_manifest::{Digest, Exchange, Report};
 use netboot_core::Mac;
 use netboot_core::boot::Protocol;
 use netboot_core::tftp::Mode;
+use serde::Serialize;
 
 use super::body::Body;
 use super::range::Ranged;
 use super::route::Route;
-use super::{BootApi, Peer, Refusal, Server, etag};
+use super::{BootApi, Channel, Peer, Refusal, Server, etag};
 use crate::cli::report::chain;
 use crate::serve::catalogue::{Catalogue, OpenError, Transfer, Wanted};
 
@@ -42,6 +43,11 @@ impl<A: BootApi> Server<A> {
         let route = Route::parse(request.uri().path());
         let methods = route.as_ref().map_or("", Route::methods);
         let answer = match route {
+            // Refused before a token is looked at: whoever listens has it now.
+            Ok(route) if route.is_confidential() && peer.channel == Channel::Plain => {
+                let reason = "this is answered over TLS only";
+                Err(Refusal::new(StatusCode::FORBIDDEN, reason))
+            }
             Ok(route) if permits(methods, request.method()) => {
                 self.route(route, request, peer).await
             }
@@ -83,7 +89,9 @@ impl<A: BootApi> Server<A> {
             Route::Loader(name) => self.loader(name, &request, peer).await,
             Route::Artifact(digest) => self.artifact(digest, &request, peer).await,
             Route::Script(mac) => self.script(mac, peer).await,
+            Route::Credential(boot) => self.exchange(&boot, request, peer).await,
             Route::Host(boot) => self.host(&boot, &request, peer).await,
+            Route::Secrets(boot) => self.secrets(&boot, request, peer).await,
             Route::Reports(boot) => self.report(&boot, request, peer).await,
         }
     }
@@ -240,22 +248,25 @@ impl<A: BootApi> Server<A> {
 
     async fn host(&self, boot: &str, request: &Request<Incoming>, peer: Peer) -> Answer {
         let token = token(request.headers())?;
-        let config = self.boots.host(boot, token, peer).await?;
-        let json = serde_json::to_vec(&config).map_err(|error| {
-            tracing::warn!(error = %error, "host config not written");
-            Refusal::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the host config cannot be written",
-            )
-        })?;
-        let response = respond(StatusCode::OK, Body::text(json));
-        Ok(with(
-            response,
-            [
-                (CONTENT_TYPE, "application/json".to_owned()),
-                (CACHE_CONTROL, "no-store".to_owned()),
-            ],
-        ))
+        json(&self.boots.host(boot, token, peer).await?)
+    }
+
+    async fn exchange(&self, boot: &str, request: Request<Incoming>, peer: Peer) -> Answer {
+        let token = token(request.headers())?.to_owned();
+        let exchange = self.read_exchange(request).await?;
+        json(&self.boots.exchange(boot, &token, exchange, peer).await?)
+    }
+
+    async fn secrets(&self, boot: &str, request: Request<Incoming>, peer: Peer) -> Answer {
+        let token = token(request.headers())?.to_owned();
+        let exchange = self.read_exchange(request).await?;
+        json(&self.boots.secrets(boot, &token, exchange, peer).await?)
+    }
+
+    async fn read_exchange(&self, request: Request<Incoming>) -> Result<Exchange, Refusal> {
+        let body = self.read(request).await?;
+        serde_json::from_slice(&body)
+            .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "this is no exchange with a nonce"))
     }
 
     async fn report(&self, boot: &str, request: Request<Incoming>, peer: Peer) -> Answer {
@@ -292,6 +303,23 @@ impl<A: BootApi> Server<A> {
             )),
         }
     }
+}
+
+/// Answers with JSON that nobody on the way keeps.
+fn json(content: &impl Serialize) -> Answer {
+    let json = serde_json::to_vec(content).map_err(|error| {
+        tracing::warn!(error = %error, "answer not written");
+        let reason = "the answer cannot be written";
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, reason)
+    })?;
+    let response = respond(StatusCode::OK, Body::text(json));
+    Ok(with(
+        response,
+        [
+            (CONTENT_TYPE, "application/json".to_owned()),
+            (CACHE_CONTROL, "no-store".to_owned()),
+        ],
+    ))
 }
 
 fn permits(methods: &str, method: &Method) -> bool {

@@ -19,7 +19,9 @@ pub(super) enum Route {
     Loader(String),
     Artifact(Digest),
     Script(Mac),
+    Credential(String),
     Host(String),
+    Secrets(String),
     Reports(String),
 }
 
@@ -33,7 +35,9 @@ impl Route {
             ["boot", name] => Ok(Self::Loader((*name).to_owned())),
             ["blob", digest] => parse(digest).map(Self::Artifact),
             ["ipxe", mac] => parse(mac).map(Self::Script),
+            ["v1", "boots", boot, "credential"] => Ok(Self::Credential(boot_id(boot)?)),
             ["v1", "boots", boot, "host"] => Ok(Self::Host(boot_id(boot)?)),
+            ["v1", "boots", boot, "secrets"] => Ok(Self::Secrets(boot_id(boot)?)),
             ["v1", "boots", boot, "reports"] => Ok(Self::Reports(boot_id(boot)?)),
             _ => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
@@ -48,7 +52,16 @@ impl Route {
             Self::Loader(_) | Self::Artifact(_) => "GET, HEAD",
             // A script starts a boot, so HEAD must not ask for one.
             Self::Script(_) | Self::Host(_) => "GET",
-            Self::Reports(_) => "POST",
+            // What is asked of these is done, and answered, once.
+            Self::Credential(_) | Self::Secrets(_) | Self::Reports(_) => "POST",
+        }
+    }
+
+    /// Tells whether it is answered over TLS only: a token or a credential has to be shown.
+    pub(super) fn is_confidential(&self) -> bool {
+        match self {
+            Self::Loader(_) | Self::Artifact(_) | Self::Script(_) => false,
+            Self::Credential(_) | Self::Host(_) | Self::Secrets(_) | Self::Reports(_) => true,
         }
     }
 }
@@ -112,6 +125,11 @@ mod tests {
             (&encoded, Ok(Route::Artifact(digest))),
             ("/ipxe/52-54-00-00-00-01", Ok(Route::Script(mac))),
             ("/v1/boots/b1/host", Ok(Route::Host("b1".to_owned()))),
+            ("/v1/boots/b1/secrets", Ok(Route::Secrets("b1".to_owned()))),
+            (
+                "/v1/boots/b1/credential",
+                Ok(Route::Credential("b1".to_owned())),
+            ),
             ("/v1/boots/b1/reports", Ok(Route::Reports("b1".to_owned()))),
             ("/", Err(404)),
             ("/boot", Err(404)),

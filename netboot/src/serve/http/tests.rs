@@ -1,15 +1,23 @@
 //! The server against curl, and against requests that curl does not make.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 
-use image_manifest::{Digest, HostConfig, NetworkConfig, Report, Stage};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use image_manifest::{
+    Credential, Digest, Exchange, HostConfig, HostSecrets, NetworkConfig, Report, Stage,
+};
+use netboot_core::Timestamp;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::serve::catalogue::tests::{TestStore, Told, content, tool};
+use crate::tls::{CA_FILE, Names, Tls};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -50,6 +58,29 @@ impl BootApi for Boots {
         })
     }
 
+    async fn exchange(
+        &self,
+        boot: &str,
+        token: &str,
+        exchange: Exchange,
+        _: Peer,
+    ) -> Result<Credential, Refusal> {
+        Self::admit(boot, token)?;
+        let credential = exchange.nonce;
+        Ok(Credential { credential })
+    }
+
+    async fn secrets(
+        &self,
+        boot: &str,
+        token: &str,
+        _: Exchange,
+        _: Peer,
+    ) -> Result<HostSecrets, Refusal> {
+        Self::admit(boot, token)?;
+        Ok(HostSecrets::default())
+    }
+
     async fn report(&self, boot: &str, token: &str, _: Report, _: Peer) -> Result<(), Refusal> {
         Self::admit(boot, token)
     }
@@ -60,6 +91,9 @@ struct Running {
     store: TestStore,
     told: Arc<Told>,
     task: JoinHandle<()>,
+    secure: SocketAddr,
+    connector: TlsConnector,
+    _data: tempfile::TempDir,
 }
 
 impl Drop for Running {
@@ -80,13 +114,43 @@ async fn serve(loaders: &[(&str, &[u8])], limits: Limits) -> Running {
         log: Arc::<Told>::clone(&told),
         limits,
     });
-    let task = tokio::spawn(server.run(vec![listener], None));
+    let data = tempfile::tempdir().unwrap();
+    let names = Names {
+        addresses: [address.ip()].into(),
+        ..Names::default()
+    };
+    let tls = Tls::open(data.path(), names, None, Timestamp(0)).unwrap();
+    let secure = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let secure_address = secure.local_addr().unwrap();
+    let listeners = SecureListeners {
+        config: tls.config(),
+        listeners: vec![secure],
+    };
+    let task = tokio::spawn(server.run(vec![listener], Some(listeners)));
     Running {
         address,
         store,
         told,
         task,
+        secure: secure_address,
+        connector: trusting(&data.path().join(CA_FILE)),
+        _data: data,
     }
+}
+
+/// Trusts one authority.
+fn trusting(ca: &Path) -> TlsConnector {
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(ca).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
 }
 
 /// An answer in parts.
@@ -109,39 +173,59 @@ impl Answered {
 impl Running {
     /// Sends one request and reads until the server closes.
     async fn ask(&self, line: &str, fields: &[&str], body: &str) -> Answered {
-        let mut request = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
-        for field in fields {
-            request.push_str(field);
-            request.push_str("\r\n");
-        }
-        request.push_str("\r\n");
-        request.push_str(body);
-        self.say(request.as_bytes()).await
+        self.say(request(line, fields, body).as_bytes()).await
+    }
+
+    /// Sends one request over TLS.
+    async fn ask_secretly(&self, line: &str, fields: &[&str], body: &str) -> Answered {
+        self.say_secretly(request(line, fields, body).as_bytes())
+            .await
     }
 
     async fn say(&self, bytes: &[u8]) -> Answered {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let mut answer = Vec::new();
-        let talk = async {
-            // A server that refuses early may close before it has read everything.
-            stream.write_all(bytes).await.ok();
-            stream.read_to_end(&mut answer).await.ok();
-        };
-        timeout(PATIENCE, talk).await.expect("an answer in time");
-        let end = answer
-            .windows(4)
-            .position(|four| four == b"\r\n\r\n")
-            .unwrap_or(answer.len());
-        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
-        Answered {
-            status: status.unwrap_or(0),
-            body: answer.get(end + 4..).unwrap_or_default().to_vec(),
-            head,
-        }
+        talk(TcpStream::connect(self.address).await.unwrap(), bytes).await
+    }
+
+    async fn say_secretly(&self, bytes: &[u8]) -> Answered {
+        let stream = TcpStream::connect(self.secure).await.unwrap();
+        let name = ServerName::from(self.secure.ip());
+        talk(self.connector.connect(name, stream).await.unwrap(), bytes).await
+    }
+}
+
+fn request(line: &str, fields: &[&str], body: &str) -> String {
+    let mut request = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+    for field in fields {
+        request.push_str(field);
+        request.push_str("\r\n");
+    }
+    request.push_str("\r\n");
+    request.push_str(body);
+    request
+}
+
+/// Says something and reads until the server closes.
+async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> Answered {
+    let mut answer = Vec::new();
+    let talk = async {
+        // A server that refuses early may close before it has read everything.
+        stream.write_all(bytes).await.ok();
+        stream.read_to_end(&mut answer).await.ok();
+    };
+    timeout(PATIENCE, talk).await.expect("an answer in time");
+    let end = answer
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap_or(answer.len());
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    Answered {
+        status: status.unwrap_or(0),
+        body: answer.get(end + 4..).unwrap_or_default().to_vec(),
+        head,
     }
 }
 
@@ -323,6 +407,34 @@ async fn scripts_and_boots_are_asked_of_the_api() {
             report.as_str(),
             401,
         ),
+        (
+            "exchange",
+            "POST /v1/boots/b1/credential",
+            token,
+            r#"{"nonce":"n"}"#,
+            200,
+        ),
+        (
+            "no exchange",
+            "POST /v1/boots/b1/credential",
+            token,
+            "{}",
+            400,
+        ),
+        (
+            "secrets",
+            "POST /v1/boots/b1/secrets",
+            token,
+            r#"{"nonce":"n"}"#,
+            200,
+        ),
+        (
+            "secrets without a nonce",
+            "GET /v1/boots/b1/secrets",
+            token,
+            "",
+            405,
+        ),
         ("no report", "POST /v1/boots/b1/reports", token, "{}", 400),
         (
             "too large",
@@ -343,8 +455,13 @@ async fn scripts_and_boots_are_asked_of_the_api() {
         ("nothing", "GET /", token, "", 404),
     ];
     for (name, line, field, body, status) in cases {
-        let answer = running.ask(line, &[field, &sized(body)], body).await;
+        let fields = [field, &sized(body)];
+        let answer = running.ask_secretly(line, &fields, body).await;
         assert_eq!(answer.status, status, "{name}: {}", answer.head);
+        if line.contains("/v1/") {
+            let listened_to = running.ask(line, &fields, body).await;
+            assert_eq!(listened_to.status, 403, "{name}: {}", listened_to.head);
+        }
         if status >= 400 {
             assert!(answer.body.len() > 5, "{name} has no reason");
         }
@@ -374,7 +491,7 @@ async fn a_body_without_an_announced_length_is_bounded_too() {
         request.extend([b'x'; 0x400]);
         request.extend(b"\r\n");
     }
-    let answer = running.say(&request).await;
+    let answer = running.say_secretly(&request).await;
     assert_eq!(answer.status, 413);
 }
 
@@ -388,7 +505,7 @@ async fn a_slow_or_endless_request_is_cut() {
     let running = serve(&[], limits).await;
     let answer = running.say(b"GET /boot/ipx").await;
     assert_eq!(answer.body, b"", "{answer:?}");
-    let answer = running.ask(
+    let answer = running.ask_secretly(
         "POST /v1/boots/b1/reports",
         &["Authorization: Bearer t", "Content-Length: 100"],
         "{",

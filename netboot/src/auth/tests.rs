@@ -1,0 +1,145 @@
+//! Tokens over their lives, and the pace of those who ask.
+
+use netboot_core::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+use tokio::time::Instant;
+
+use super::*;
+use crate::store::{Change, DocumentRow};
+
+const NOW: Timestamp = Timestamp(1_795_000_000_000);
+const HOUR: Duration = Duration::from_hours(1);
+
+fn wanted(name: &str) -> Wanted {
+    Wanted {
+        name: name.to_owned(),
+        role: Role::Operator,
+        hosts: None,
+        valid_seconds: Some(3_600),
+    }
+}
+
+fn documents(changes: impl IntoIterator<Item = Change>) -> Vec<DocumentRow> {
+    let put = |change| match change {
+        Change::Put(row) => Some(row),
+        _ => None,
+    };
+    changes.into_iter().filter_map(put).collect()
+}
+
+fn denied(tokens: &Tokens, token: &SecretString, at: Timestamp) -> Option<Denied> {
+    let admitted = tokens.admit(token.expose_secret(), at);
+    admitted.err().map(|(denied, _)| denied)
+}
+
+#[test]
+fn a_token_admits_until_it_expires_or_is_revoked() {
+    let tokens = Tokens::restore(&[]);
+    let (token, row, stored) = tokens.make(&wanted("ci"), "admin", NOW).unwrap();
+    assert_eq!(denied(&tokens, &token, NOW), Some(Denied::Unknown), "not stored yet");
+    tokens.keep(row);
+    assert_eq!(denied(&tokens, &token, NOW), None);
+    assert_eq!(denied(&tokens, &token, NOW.after(HOUR)), Some(Denied::Expired));
+
+    let again = Tokens::restore(&documents(stored));
+    assert_eq!(denied(&again, &token, NOW), None, "after a restart");
+    let (row, _) = again.revoke("ci", NOW).unwrap();
+    assert_eq!(denied(&again, &token, NOW), None, "not stored yet");
+    again.keep(row);
+    assert_eq!(denied(&again, &token, NOW), Some(Denied::Revoked));
+    for text in ["", "fb_", "fb_AAAA", "Bearer", &"fb_".repeat(100)] {
+        assert!(again.admit(text, NOW).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn what_is_stored_and_shown_is_not_the_token() {
+    let tokens = Tokens::restore(&[]);
+    let (token, row, stored) = tokens.make(&wanted("ci"), "admin", NOW).unwrap();
+    tokens.keep(row);
+    let shown = format!("{tokens:?} {stored:?} {:?} {token:?}", tokens.views(NOW));
+    let secret = token.expose_secret();
+    assert_eq!((&secret[..3], secret.len()), ("fb_", 46));
+    assert!(!shown.contains(&secret[3..]));
+}
+
+#[test]
+fn the_first_token_is_made_once_and_taken_up_after_a_crash() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("admin.token");
+    let tokens = Tokens::restore(&[]);
+    let stored = tokens.ensure_admin(data.path(), NOW).unwrap();
+    assert!(tokens.ensure_admin(data.path(), NOW).unwrap().is_none());
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let token = SecretString::from(text.trim());
+    assert_eq!(denied(&tokens, &token, NOW), None);
+
+    let crashed = Tokens::restore(&[]);
+    crashed.ensure_admin(data.path(), NOW).unwrap().unwrap();
+    assert_eq!(denied(&crashed, &token, NOW), None, "the same one");
+
+    // Somebody revoked the last one in the store: who has the file system gets a new one.
+    let mut rows = documents(stored);
+    rows[0].body = rows[0].body.replace("\"revoked\":null", "\"revoked\":1");
+    let locked = Tokens::restore(&rows);
+    assert_eq!(denied(&locked, &token, NOW), Some(Denied::Revoked));
+    locked.ensure_admin(data.path(), NOW).unwrap().unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(denied(&locked, &SecretString::from(text.trim()), NOW), None);
+    assert_eq!(denied(&locked, &token, NOW), Some(Denied::Revoked));
+}
+
+#[test]
+fn the_last_admin_stays_and_names_are_taken_once() {
+    let data = tempfile::tempdir().unwrap();
+    let tokens = Tokens::restore(&[]);
+    tokens.ensure_admin(data.path(), NOW).unwrap();
+    assert!(matches!(tokens.revoke("admin", NOW), Err(TokenError::Last { .. })));
+    assert!(matches!(tokens.revoke("x", NOW), Err(TokenError::NotFound { .. })));
+    let made = tokens.make(&wanted("admin"), "admin", NOW);
+    assert!(matches!(made, Err(TokenError::Taken { .. })));
+    for name in ["", "a b", "ä", &"x".repeat(64)] {
+        let made = tokens.make(&wanted(name), "admin", NOW);
+        assert!(matches!(made, Err(TokenError::Name { .. })), "{name}");
+    }
+    let another = Wanted {
+        role: Role::Admin,
+        valid_seconds: None,
+        ..wanted("second")
+    };
+    tokens.keep(tokens.make(&another, "admin", NOW).unwrap().1);
+    assert!(tokens.revoke("admin", NOW).is_ok());
+}
+
+#[test]
+fn who_asks_too_often_waits() {
+    let start = Instant::now();
+    let pace = Pace::new(10, 3);
+    for _ in 0..3 {
+        assert_eq!(pace.take(&1, start), Ok(()));
+    }
+    let wait = pace.take(&1, start).unwrap_err();
+    assert!(wait <= Duration::from_millis(100), "{wait:?}");
+    assert_eq!(pace.take(&2, start), Ok(()), "others do not");
+    assert_eq!(pace.take(&1, start + wait), Ok(()));
+    for key in 0..10_000 {
+        pace.take(&key, start).ok();
+    }
+}
+
+#[test]
+fn wrong_tokens_are_answered_ever_more_slowly() {
+    let start = Instant::now();
+    let failures = Failures::default();
+    let peer = "10.0.0.1".parse().unwrap();
+    let waits: Vec<u64> = (0..11)
+        .map(|_| failures.count(peer, start).as_millis().try_into().unwrap())
+        .collect();
+    assert_eq!(waits, [0, 0, 0, 250, 500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000]);
+    assert_eq!(failures.count("10.0.0.2".parse().unwrap(), start), Duration::ZERO);
+    assert_eq!(failures.count(peer, start + HOUR), Duration::ZERO);
+}

@@ -1,0 +1,212 @@
+//! What people are told, refused and shown.
+
+use std::sync::Arc;
+
+use super::super::{Limits, Order, Power, Refusal, Run};
+use super::rig::{
+    Life, PASSWORD, Rig, deploy, generations, identity, leaks, order, site, state, until,
+};
+use crate::store::Change;
+
+async fn with_host<T>(rig: &Rig, running: &super::rig::Running, life: &mut Life, work: impl Future<Output = T>) -> T {
+    tokio::select! {
+        () = rig.live(&running.operator, life) => unreachable!("a host lives on"),
+        done = work => done,
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_prints_the_plan_and_changes_nothing() {
+    let rig = Rig::new().await;
+    let running = rig.start().await;
+    let before = rig.store.changes().len();
+    let dry = Order {
+        run: Run::Dry,
+        ..order()
+    };
+    let plan = running.operator.deploy(dry, deploy("two")).await.unwrap();
+    assert!(!plan.done && plan.id.is_none());
+    let steps = plan.hosts[0].steps.join("\n");
+    for step in ["generation 1", "it is off", "network", "it is on", "report itself well"] {
+        assert!(steps.contains(step), "{step} in {steps}");
+    }
+    assert_eq!(rig.store.changes().len(), before);
+    assert_eq!(rig.chassis.acts(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_never_reports_is_rolled_back_within_its_deadline() {
+    let rig = Rig::new().await;
+    let mut life = Life {
+        mute: vec!["three"],
+        ..Life::default()
+    };
+    let running = rig.start().await;
+    let operator = running.operator.clone();
+    let work = async {
+        operator.deploy(order(), deploy("two")).await.unwrap();
+        until(&operator, "healthy", |state| state.phase == "idle" && state.generation == Some(1)).await;
+        operator.deploy(order(), deploy("three")).await.unwrap();
+        until(&operator, "rolled back", |state| state.phase == "idle" && state.generation == Some(3)).await;
+    };
+    with_host(&rig, &running, &mut life, work).await;
+    let history = generations(&operator).await;
+    let outcomes: Vec<&str> = history.iter().map(|one| one.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["healthy", "failed", "healthy"], "{history:?}");
+    assert_eq!(history[0].tree, history[2].tree);
+    assert!(history[1].why.as_ref().unwrap().contains("2 min"), "{history:?}");
+    assert_eq!((rig.offs(), rig.ons()), (3, 3));
+    assert!(!leaks(&rig.store, rig.data.path()));
+    let told = format!("{:?}", rig.store.records("event"));
+    assert!(told.contains("rolled-back"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_full_store_nothing_is_done_until_there_is_room() {
+    let rig = Rig::new().await;
+    let running = rig.start().await;
+    let operator = running.operator.clone();
+    rig.store.fill();
+    let refused = operator.deploy(order(), deploy("two")).await;
+    assert!(matches!(refused, Err(Refusal::Unavailable { .. })), "{refused:?}");
+    let refused = operator.power(order(), "web1".parse().unwrap(), Power::ForceOff).await;
+    assert!(matches!(refused, Err(Refusal::Unavailable { .. })), "{refused:?}");
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(rig.chassis.acts(), [], "nothing was promised, nothing was done");
+    assert_eq!(state(&operator).await.phase, "idle");
+    rig.store.make_room();
+    let mut life = Life::default();
+    let work = async {
+        operator.deploy(order(), deploy("two")).await.unwrap();
+        // Full again in the midst of it: what was begun waits, and ends when there is room.
+        rig.store.fill();
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        rig.store.make_room();
+        until(&operator, "healthy", |state| state.phase == "idle" && state.generation == Some(1)).await;
+    };
+    with_host(&rig, &running, &mut life, work).await;
+    assert_eq!((rig.offs(), rig.ons()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_machine_behind_the_bmc_is_not_touched() {
+    let rig = Rig::new().await;
+    let running = rig.start().await;
+    let operator = running.operator.clone();
+    let web1 = || "web1".parse().unwrap();
+    operator.enroll(order(), web1(), super::super::Enroll::Record).await.unwrap();
+    rig.board.faults().set(ipmi::sim::Fault::Identity(identity("S2")));
+    operator.power(order(), web1(), Power::ForceOff).await.unwrap();
+    until(&operator, "refused", |state| state.bmc.is_some()).await;
+    let seen = state(&operator).await;
+    assert!(seen.bmc.unwrap().contains("another machine"));
+    assert_eq!(rig.chassis.acts(), []);
+    let refused = operator.enroll(order(), web1(), super::super::Enroll::Record).await;
+    assert!(matches!(refused, Err(Refusal::Conflict { .. })), "{refused:?}");
+    operator.enroll(order(), web1(), super::super::Enroll::Replace).await.unwrap();
+    operator.power(order(), web1(), Power::ForceOff).await.unwrap();
+    until(&operator, "off", |state| state.phase == "idle").await;
+    assert_eq!(rig.offs(), 1);
+}
+
+#[tokio::test]
+async fn orders_are_refused_with_reasons() {
+    let rig = Rig::new().await;
+    let hosts: String = (2..6)
+        .map(|number| {
+            format!("[[host]]\nname = \"web{number}\"\nmacs = [\"52:54:00:00:00:0{number}\"]\nrole = \"web\"\n")
+        })
+        .collect();
+    let more = format!("{hosts}protected = true\n[limits]\nhosts-at-once = 2\npercent-of-site = 60\npercent-of-role = 100\n");
+    let running = rig.start_with(rig.site(&more)).await;
+    let operator = &running.operator;
+    let of = |hosts: &str| {
+        let mut deploy = deploy("two");
+        deploy.hosts = hosts.parse().unwrap();
+        deploy
+    };
+    let scoped = || {
+        let mut order = order();
+        order.who.scope = Some("web1".parse().unwrap());
+        order
+    };
+    let cases = [
+        ("no such host", order(), of("web9"), "unknown"),
+        ("another's host", scoped(), of("web2"), "forbidden"),
+        ("a protected host", order(), of("web5"), "protected"),
+        ("most of the site", order(), of("web1 web2 web3 web4"), "too-wide"),
+        ("more than at once", order(), of("web1 web2 web3"), "too-wide"),
+        ("no such image", order(), super::super::DeployOrder { image: Some("nine".to_owned()), ..of("web1") }, "invalid"),
+    ];
+    for (name, order, deploy, expected) in cases {
+        let refused = operator.deploy(order, deploy).await;
+        assert_eq!(refused.as_ref().map_err(Refusal::label).err(), Some(expected), "{name}: {refused:?}");
+    }
+    let overridden = Order {
+        limits: Limits::Overridden,
+        run: Run::Dry,
+        ..order()
+    };
+    operator.deploy(overridden, of("all")).await.unwrap();
+    let refused = operator.power(order(), "web2".parse().unwrap(), Power::Off).await;
+    assert!(matches!(refused, Err(Refusal::Conflict { .. })), "it has no BMC: {refused:?}");
+}
+
+#[tokio::test]
+async fn a_key_makes_asking_twice_asking_once() {
+    let rig = Rig::new().await;
+    let running = rig.start().await;
+    let keyed = || Order {
+        key: Some("k".to_owned()),
+        ..order()
+    };
+    let first = running.operator.deploy(keyed(), deploy("two")).await.unwrap();
+    let second = running.operator.deploy(keyed(), deploy("two")).await.unwrap();
+    assert_eq!(first, second);
+    let other = running.operator.deploy(keyed(), deploy("three")).await;
+    assert!(matches!(other, Err(Refusal::Conflict { .. })), "{other:?}");
+    assert_eq!(generations(&running.operator).await.len(), 1);
+    running.kill();
+    let again = rig.start().await;
+    let third = again.operator.deploy(keyed(), deploy("two")).await.unwrap();
+    assert_eq!(first, third, "after a restart too");
+    let deeds = rig.store.changes();
+    let deeds = deeds.iter().filter(|change| {
+        matches!(change, Change::Append(row) if row.kind == "audit" && row.body.contains("\"deploy\""))
+    });
+    assert_eq!(deeds.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_changes_meanwhile_is_followed() {
+    let rig = Rig::new().await;
+    let running = rig.start().await;
+    let operator = running.operator.clone();
+    // A BMC that cannot be reached; then the site is put right while the operation is under way.
+    let wrong = rig.site("").as_ref().clone();
+    drop(wrong);
+    let dead = site(
+        "[[host]]\nname = \"web1\"\nmacs = [\"52:54:00:00:00:01\"]\naddress = \"10.77.0.11\"\nrole = \"web\"\n\
+         [host.bmc]\nprotocol = \"ipmi\"\naddress = \"127.0.0.1:9\"\nuser = \"operator\"\npassword = \"bmc\"\n",
+    );
+    operator.swap(dead);
+    until(&operator, "swapped", |_| true).await;
+    let asked = operator.deploy(order(), deploy("two")).await;
+    asked.unwrap();
+    until(&operator, "unreachable", |state| state.bmc.is_some()).await;
+    operator.swap(rig.site(""));
+    let mut life = Life::default();
+    let work = until(&operator, "healthy", |state| {
+        state.phase == "idle" && state.generation == Some(1)
+    });
+    with_host(&rig, &running, &mut life, work).await;
+    assert_eq!((rig.offs(), rig.ons()), (1, 1));
+    // Gone from the site: nobody asks it, and it is there again as it was.
+    operator.swap(site(""));
+    let gone = operator.deploy(order(), deploy("two")).await;
+    assert!(matches!(gone, Err(Refusal::Unknown { .. })), "{gone:?}");
+    operator.swap(Arc::clone(&rig.site("")));
+    let back = operator.history(&"web1".into()).await;
+    assert_eq!(back.map(|history| history.len()), Ok(1));
+    assert!(!leaks(&rig.store, rig.data.path()), "{PASSWORD}");
+}
