@@ -41,7 +41,8 @@ async fn killed(kill: Kill) -> bool {
     // Whoever asked and got no answer asks again, with the same key.
     let again = second.operator.deploy(asked, deploy("two")).await;
     again.unwrap_or_else(|refusal| panic!("{kill:?}: {refusal}"));
-    let ends = until(&second.operator, &format!("{kill:?}"), |state| {
+    let what = format!("{kill:?}");
+    let ends = until(&second.operator, &what, |state| {
         state.phase == "idle" && state.generation == Some(1)
     });
     tokio::select! {

@@ -95,7 +95,7 @@ async fn another_machine_behind_the_bmc_is_not_touched() {
     let operator = running.operator.clone();
     let web1 = || "web1".parse().unwrap();
     operator.enroll(order(), web1(), super::super::Enroll::Record).await.unwrap();
-    rig.board.faults().set(ipmi::sim::Fault::Identity(identity("S2")));
+    rig.board.faults().set(ipmi::sim::Fault::OtherIdentity(identity("S2")));
     operator.power(order(), web1(), Power::ForceOff).await.unwrap();
     until(&operator, "refused", |state| state.bmc.is_some()).await;
     let seen = state(&operator).await;
@@ -183,8 +183,6 @@ async fn a_site_that_changes_meanwhile_is_followed() {
     let running = rig.start().await;
     let operator = running.operator.clone();
     // A BMC that cannot be reached; then the site is put right while the operation is under way.
-    let wrong = rig.site("").as_ref().clone();
-    drop(wrong);
     let dead = site(
         "[[host]]\nname = \"web1\"\nmacs = [\"52:54:00:00:00:01\"]\naddress = \"10.77.0.11\"\nrole = \"web\"\n\
          [host.bmc]\nprotocol = \"ipmi\"\naddress = \"127.0.0.1:9\"\nuser = \"operator\"\npassword = \"bmc\"\n",

@@ -134,8 +134,12 @@ impl Running {
 }
 
 pub(super) fn identity(serial: &str) -> Identity {
+    let mut guid = [7; 16];
+    for (byte, letter) in guid.iter_mut().zip(serial.bytes()) {
+        *byte = letter;
+    }
     Identity {
-        guid: Some(*Digest::of(serial.as_bytes()).as_bytes().first_chunk().unwrap()),
+        guid: Some(guid),
         serial: Some(serial.to_owned()),
         ..Identity::default()
     }
@@ -326,8 +330,10 @@ pub(super) fn site(hosts: &str) -> Arc<Site> {
          mode = \"authoritative\"\n[secret.bmc]\nfile = \"bmc\"\n[role.web]\nimage = \"one\"\n\
          [role.web.deploy]\ndeadline = \"2m\"\nshutdown = \"0s\"\n{hosts}"
     );
-    let path = "site.toml".into();
-    let file = SourceFile { path, text };
+    let file = SourceFile {
+        path: "site.toml".into(),
+        text: text.into(),
+    };
     Arc::new(Site::check(&[file]).unwrap())
 }
 
