@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_table_has_a_column_for_each_host() {
-        let text = table(&rack::SLOTS, &[host(2, "healthy")]);
+        let text = table(&rack::SLOTS[..3], &[host(2, "healthy")]);
         let lines: Vec<_> = text
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>())
