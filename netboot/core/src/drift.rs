@@ -99,6 +99,7 @@ pub(crate) fn drifted(state: &HostState) -> Vec<(Drift, Watched, String)> {
     }
     if let (Some(since), Some(tree), Some(desired)) =
         (seen.tree_off_since, seen.tree, state.boots())
+        && tree != desired.image.tree
     {
         let text = format!(
             "it runs tree {}, and generation {} is tree {}",

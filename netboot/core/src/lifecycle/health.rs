@@ -13,6 +13,8 @@ use super::transition::NoteKind;
 const MOST_ROLLBACKS: u32 = 8;
 /// Paths of changed files that are kept, and their length in characters.
 const PATHS: usize = 32;
+/// Stands for a generation whose image need not be avoided; numbers begin with 1.
+pub(super) const UNTRIED: u32 = 0;
 
 impl HostState {
     /// Returns the newest generation that was healthy and boots something else than `current` and
@@ -87,7 +89,7 @@ impl Machine<'_> {
             pending: None,
             due: None,
             misses: 0,
-            off_sent: None,
+            off_until: 0,
             offs: 0,
             boot: None,
             awaited: None,
@@ -116,6 +118,7 @@ impl Machine<'_> {
         if counts {
             self.judge(generation, said);
         } else if let Said::Healthy { tree } = said
+            && self.state.work().is_none()
             && self.state.desired == Some(generation)
             && self
                 .state
@@ -243,6 +246,7 @@ impl Machine<'_> {
             span(took)
         );
         self.state.phase = Phase::Idle;
+        self.state.wanted.get_or_insert(Power::On);
         self.note(NoteKind::Healthy, text);
         self.forget();
     }
@@ -297,8 +301,14 @@ impl Machine<'_> {
         };
         if rolled >= allowed {
             self.state.desired = Some(back.number);
+            let spent = match allowed {
+                0 => "its policy allows no roll back by itself".to_owned(),
+                _ => format!(
+                    "it was rolled back {rolled} times already, as often as its policy allows"
+                ),
+            };
             let text = format!(
-                "generation {number} failed: {why}; it was rolled back {rolled} of at most {allowed} times already; when it boots, it boots generation {}, {}",
+                "generation {number} failed: {why}; {spent}; when it boots, it boots generation {}, {}",
                 back.number, back.image
             );
             return self.stop(text);
@@ -323,16 +333,17 @@ impl Machine<'_> {
 
     /// The generation could not be tried: whenever the host boots, it boots a proven one.
     pub(super) fn untried(&mut self, why: &str) {
-        let Some((number, _)) = self.fail(why) else {
+        if self.fail(why).is_none() {
             return;
-        };
+        }
         let failed = self
             .state
             .work()
             .map(|work| work.failed.clone())
             .unwrap_or_default();
         let mut text = why.to_owned();
-        if let Some(back) = self.state.fallback(&failed, number) {
+        // Nothing was learnt about its image, so the same one counts when it was healthy before.
+        if let Some(back) = self.state.fallback(&failed, UNTRIED) {
             text = format!(
                 "{text}; when it boots, it boots generation {}, {}",
                 back.number, back.image

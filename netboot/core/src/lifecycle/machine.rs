@@ -218,7 +218,7 @@ impl<'a> Machine<'a> {
             pending: None,
             due: None,
             misses: 0,
-            off_sent: None,
+            off_until: 0,
             offs: 0,
             boot: None,
             awaited: None,
@@ -234,7 +234,7 @@ impl<'a> Machine<'a> {
             && first == Stage::PoweringOff
         {
             (work.pending, work.due) = (old.pending, old.due);
-            (work.off_sent, work.offs) = (old.off_sent, old.offs);
+            (work.off_until, work.offs) = (old.off_until, old.offs);
             self.state.phase = Phase::Active(work);
             return;
         }
@@ -251,7 +251,7 @@ impl<'a> Machine<'a> {
         (work.entered, work.entered_watched) = (now, watched);
         (work.pending, work.due, work.misses) = (None, None, 0);
         match stage {
-            Stage::PoweringOff => (work.off_sent, work.offs) = (None, 0),
+            Stage::PoweringOff => (work.off_until, work.offs) = (0, 0),
             Stage::PoweringOn | Stage::Waiting => (work.boot, work.ill) = (None, None),
             Stage::Booting => {
                 work.awaited.get_or_insert(watched);

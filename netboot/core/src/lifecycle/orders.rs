@@ -4,7 +4,8 @@
 
 use super::event::{Deploy, Event, Power, PowerOrder, Refusal, When};
 use super::generation::{Generation, Image, Judgement, Parameters, Reason};
-use super::machine::Machine;
+use super::health::UNTRIED;
+use super::machine::{Machine, tamed};
 use super::policy::{Control, Policy};
 use super::state::{Goal, HostState, Phase, Stage};
 use super::transition::NoteKind;
@@ -197,10 +198,10 @@ impl Machine<'_> {
         let mut text = format!("{by} called it off while it was {}", work.stage.label());
         if let Goal::Deploy { generation: number } = work.goal {
             if let Some(generation) = self.generation_mut(number) {
-                let by = by.to_owned();
+                let by = tamed(by);
                 generation.outcome = Judgement::Cancelled { at, by };
             }
-            if let Some(back) = self.state.fallback(&work.failed, number) {
+            if let Some(back) = self.state.fallback(&work.failed, UNTRIED) {
                 text = format!(
                     "{text}; when it boots, it boots generation {}, {}",
                     back.number, back.image

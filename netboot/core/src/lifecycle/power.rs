@@ -11,7 +11,7 @@ use crate::lifecycle::plan::span;
 use std::time::Duration;
 
 /// How often power off is sent for one goal, at most: the second time only after the host was seen
-/// running for [`super::Policy::settle`] after the first.
+/// running for [`super::Policy::settle`] after the last moment at which the first can have been sent.
 const OFFS: u32 = 2;
 /// Time between two reads of a power that is waited for.
 const OBSERVE: Duration = Duration::from_secs(5);
@@ -21,14 +21,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(32);
 impl Machine<'_> {
     /// Asks for what the stage needs next.
     pub(super) fn issue(&mut self) {
-        let watched = self.watched();
         let milliseconds =
             |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let policy = self.policy;
         let Some(work) = self.work() else { return };
         let intent = match work.stage {
             Stage::PoweringOff if work.offs == 0 => {
-                (work.off_sent, work.offs) = (Some(watched), 1);
+                work.offs = 1;
                 let shutdown_ms = milliseconds(shutdown(&work.goal, policy));
                 PowerIntent::EnsureOff { shutdown_ms }
             }
@@ -42,6 +41,7 @@ impl Machine<'_> {
 
     /// Takes the end of an operation.
     pub(super) fn power_done(&mut self, operation: Operation, outcome: &Outcome) {
+        let ticks = self.state.watch.ticks;
         let Some(work) = self.work() else { return };
         // Whatever is not waited for any more says nothing about what is.
         let Some(pending) = work
@@ -50,6 +50,9 @@ impl Machine<'_> {
         else {
             return;
         };
+        if let PowerIntent::EnsureOff { .. } = pending.intent {
+            work.off_until = ticks;
+        }
         if let Outcome::Done { power } = outcome {
             self.power_seen(*power);
         }
@@ -72,7 +75,6 @@ impl Machine<'_> {
             (PowerIntent::EnsureOff { .. }, Outcome::NotSent { why }) => {
                 if let Some(work) = self.work() {
                     work.offs = work.offs.saturating_sub(1);
-                    work.off_sent = None;
                 }
                 self.missed(why);
             }
@@ -89,11 +91,12 @@ impl Machine<'_> {
 
     /// The host is not off yet, as the BMC says.
     fn still(&mut self, power: Power) {
-        let (watched, settle) = (self.watched(), self.policy.settle);
+        let (watched, ticks, settle) = (self.watched(), self.state.watch.ticks, self.policy.settle);
         let Some(work) = self.work() else { return };
-        let sent = work.off_sent.unwrap_or(watched);
-        if power == Power::On && work.offs < OFFS && watched.since(sent) >= settle {
-            (work.off_sent, work.offs) = (Some(watched), work.offs.saturating_add(1));
+        // Ticks, since a clock that jumps ahead must not make the first one look ineffective.
+        let waited = ticks.saturating_sub(work.off_until) >= settle.as_secs();
+        if power == Power::On && work.offs < OFFS && waited {
+            work.offs = work.offs.saturating_add(1);
             let text = format!(
                 "power off had no effect for {}: the host was seen running, so it is sent once more",
                 span(settle)
@@ -122,12 +125,13 @@ impl Machine<'_> {
 
     /// Takes up what the appliance may have been doing when it died.
     pub(super) fn restarted(&mut self) {
-        let watched = self.watched();
+        let (watched, ticks) = (self.watched(), self.state.watch.ticks);
         let Some(work) = self.work() else { return };
         match work.pending.as_ref().map(|pending| pending.intent) {
             // It may have been sent: look before anything else.
             Some(PowerIntent::EnsureOff { .. }) => {
                 (work.pending, work.due) = (None, Some(watched));
+                work.off_until = ticks;
             }
             Some(_) => self.ask_again(),
             None => {}

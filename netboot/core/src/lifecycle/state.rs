@@ -83,9 +83,9 @@ pub struct Work {
     /// Operations of this stage that did not lead on.
     #[serde(default)]
     pub misses: u32,
-    /// When power off was last sent or may have been, as watched.
+    /// The count of ticks until which power off can have been sent.
     #[serde(default)]
-    pub off_sent: Option<Watched>,
+    pub off_until: u64,
     /// How often power off was sent or may have been.
     #[serde(default)]
     pub offs: u32,
@@ -252,11 +252,14 @@ pub struct Watch {
     pub total: Watched,
     /// How much of it is stored.
     pub stored: Watched,
+    /// The ticks that were counted: the shell sends at most one in [`Watch::TICK`], by a clock that
+    /// cannot jump, so at least as much time has truly passed.
+    pub ticks: u64,
 }
 
 impl Watch {
-    /// What counts at most between two events; four times the longest time between ticks of a host
-    /// with work under way, so that a busy appliance loses none.
+    /// What counts at most between two events; more than the longest time between two ticks, so that
+    /// an appliance that is a little late loses nothing.
     pub const MOST: Duration = Duration::from_secs(30);
     /// What a tick counts when the clock went back or stands; the time between two ticks.
     pub const TICK: Duration = Duration::from_secs(1);
@@ -273,6 +276,7 @@ impl Watch {
 
     /// Lets the time of a tick pass, which always counts.
     pub(crate) fn tick(&mut self, now: Timestamp) {
+        self.ticks = self.ticks.saturating_add(1);
         if now > self.clock {
             return self.pass(now);
         }
@@ -307,6 +311,14 @@ impl HostState {
         }
     }
 
+    /// Tells whether an operation is still waited for: the shell asks right before it performs one
+    /// that had to queue, and drops it when something else was asked for meanwhile.
+    #[must_use]
+    pub fn awaits(&self, operation: Operation) -> bool {
+        let pending = self.work().and_then(|work| work.pending.as_ref());
+        pending.is_some_and(|pending| pending.operation == operation)
+    }
+
     /// Returns where it stands, in one word.
     #[must_use]
     pub fn label(&self) -> &'static str {
@@ -321,8 +333,8 @@ impl HostState {
     #[must_use]
     pub fn tick_within(&self) -> Duration {
         match self.phase {
-            Phase::Active(_) => Watch::TICK,
-            Phase::Idle | Phase::Stopped { .. } => IDLE_TICK,
+            Phase::Active(ref work) if work.stage != Stage::Waiting => Watch::TICK,
+            Phase::Active(_) | Phase::Idle | Phase::Stopped { .. } => IDLE_TICK,
         }
     }
 }

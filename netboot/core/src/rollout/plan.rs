@@ -267,7 +267,7 @@ impl Planner<'_, '_> {
         let mut racks = HashMap::new();
         let mut count = 0;
         for member in &self.rollout.members {
-            if member.progress.is_active() {
+            if member.progress.is_active() || self.rolls_back(member) {
                 count += 1;
                 if let Some(rack) = &member.rack {
                     *racks.entry(rack.clone()).or_default() += 1;
@@ -275,6 +275,20 @@ impl Planner<'_, '_> {
             }
         }
         (count, racks)
+    }
+
+    /// Tells whether a host that failed is still being brought back by its lifecycle.
+    fn rolls_back(&self, member: &Member) -> bool {
+        let Progress::Failed { .. } = member.progress else {
+            return false;
+        };
+        let state = (self.fleet.host)(&member.host);
+        state.is_some_and(|state| {
+            let ours = state.answers(&self.rollout.intent(&member.host));
+            let work = state.work();
+            ours.zip(work)
+                .is_some_and(|(ours, work)| work.failed.contains(&ours.number))
+        })
     }
 
     /// Asks for hosts as far as caps allow: `ask` says what to do with one.
