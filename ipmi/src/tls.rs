@@ -40,7 +40,7 @@ pub fn client(trust: &Trust) -> Result<Arc<ClientConfig>, Error> {
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         Trust::Pinned(key) => Arc::new(ByKey::new(&provider, Some(*key))),
         Trust::FirstUse => Arc::new(ByKey::new(&provider, None)),
-        Trust::Authority(pem) => authority(pem, &provider)?,
+        Trust::Authority(pem) => Arc::new(authority(pem, &provider)?),
     };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -65,23 +65,79 @@ pub fn insecure(error: &rustls::Error) -> Error {
     Error::Insecure { detail }
 }
 
-fn authority(
-    pem: &[u8],
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>, Error> {
+fn authority(pem: &[u8], provider: &Arc<CryptoProvider>) -> Result<ByAuthority, Error> {
     let unusable = |detail: String| Error::Insecure {
         detail: format!("the authority cannot be used: {detail}"),
     };
     let mut roots = RootCertStore::empty();
+    let mut listed = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+        listed.push(certificate.clone());
         roots
             .add(certificate)
             .map_err(|error| unusable(error.to_string()))?;
     }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+    let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
-        .map_err(|error| unusable(error.to_string()))
+        .map_err(|error| unusable(error.to_string()))?;
+    Ok(ByAuthority {
+        chain,
+        listed,
+        keys: ByKey::new(provider, None),
+    })
+}
+
+/// Trusts what an authority signed, for the name that is spoken to.
+///
+/// A certificate that is itself listed is as good as pinned: BMCs sign their own, often as an authority, which no
+/// chain may end in.
+#[derive(Debug)]
+struct ByAuthority {
+    chain: Arc<WebPkiServerVerifier>,
+    listed: Vec<CertificateDer<'static>>,
+    keys: ByKey,
+}
+
+impl ServerCertVerifier for ByAuthority {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.listed.iter().any(|listed| listed == end_entity) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        self.chain
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.keys
+            .verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.keys
+            .verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.keys.supported_verify_schemes()
+    }
 }
 
 /// Returns the DER of a certificate's `SubjectPublicKeyInfo`.
