@@ -141,7 +141,10 @@ impl Machine<'_> {
     /// Tells whether an operation has been waited for too long.
     pub(super) fn lost(&self) -> Option<Operation> {
         let pending = self.state.work()?.pending.as_ref()?;
-        let patience = self.policy.operation(&pending.intent) + Duration::from_secs(15);
+        let patience = self
+            .policy
+            .operation(&pending.intent)
+            .saturating_add(Duration::from_secs(15));
         let late = self.watched().since(pending.since) >= patience;
         late.then_some(pending.operation)
     }

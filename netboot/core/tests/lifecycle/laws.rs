@@ -1,0 +1,492 @@
+//! What holds for any sequence of events.
+
+use std::time::Duration;
+
+use netboot_core::drift::Drift;
+use netboot_core::lifecycle::{
+    BootBy, Control, Event, Judgement, NoteKind, Phase, Policy, Said, When, plan_of,
+};
+use proptest::prelude::*;
+
+use crate::world::{Bmc, Fate, World, deploy, order};
+
+fn policy() -> Policy {
+    Policy {
+        control: Control::Bmc,
+        deadline: Duration::from_mins(5),
+        ..Policy::default()
+    }
+}
+
+/// A host that runs image 0 and was proven on it.
+fn proven(fates: Vec<Fate>, policy: Policy) -> World {
+    let mut world = World::new(policy, fates);
+    world.by_hand(true);
+    world.pass(60);
+    assert!(world.state.boots().unwrap().is_proven());
+    world
+}
+
+fn last(world: &World) -> &Judgement {
+    &world.state.generations.last().unwrap().outcome
+}
+
+#[test]
+fn a_good_image_is_deployed_and_a_bad_one_rolls_back() {
+    let cases = [
+        (Fate::Well, "image1", 0),
+        (Fate::NoBoot, "image0", 1),
+        (Fate::Mute, "image0", 1),
+        (Fate::Ill, "image0", 1),
+        (Fate::GivesUp, "image0", 1),
+    ];
+    for (fate, runs, rolled_back) in cases {
+        let mut world = proven(vec![Fate::Well, fate], policy());
+        world.deploy(1, When::Needed, "one");
+        world.end(Duration::from_hours(1));
+        assert_eq!(world.state.phase, Phase::Idle, "{fate:?}");
+        assert_eq!(world.state.boots().unwrap().image.name, runs, "{fate:?}");
+        let backs = world
+            .notes
+            .iter()
+            .filter(|(kind, _)| *kind == NoteKind::RolledBack);
+        assert_eq!(backs.count(), rolled_back, "{fate:?}");
+        assert!(world.state.boots().unwrap().is_proven(), "{fate:?}");
+    }
+}
+
+#[test]
+fn without_anything_proven_it_stops_and_says_so() {
+    let mut world = World::new(policy(), vec![Fate::Ill, Fate::Ill]);
+    world.by_hand(true);
+    world.pass(10);
+    world.end(Duration::from_hours(1));
+    let Phase::Stopped { why, .. } = &world.state.phase else {
+        panic!("{:?}", world.state.phase);
+    };
+    assert!(why.contains("port 22 is closed"), "{why}");
+    assert!(why.contains("nothing to go back to"), "{why}");
+}
+
+#[test]
+fn rollbacks_have_a_limit() {
+    let mut world = proven(vec![Fate::Well, Fate::Well, Fate::Mute], policy());
+    world.deploy(1, When::Needed, "one");
+    world.end(Duration::from_hours(1));
+    // What was good is good no more.
+    (world.fates[0], world.fates[1]) = (Fate::Mute, Fate::Mute);
+    world.deploy(2, When::Needed, "two");
+    world.end(Duration::from_hours(1));
+    let Phase::Stopped { why, .. } = &world.state.phase else {
+        panic!("{:?}", world.state.phase);
+    };
+    assert!(why.contains("as often as its policy allows"), "{why}");
+    assert_eq!(world.state.newest, 4, "{:?}", world.state.generations);
+}
+
+#[test]
+fn a_host_that_stays_well_for_long_enough_is_proven() {
+    let long = Policy {
+        health_for: Duration::from_mins(2),
+        ..policy()
+    };
+    let mut world = proven(vec![Fate::Well, Fate::Well, Fate::Fades], policy());
+    world.policy = long;
+    world.deploy(1, When::Needed, "one");
+    world.end(Duration::from_hours(1));
+    assert!(matches!(last(&world), Judgement::Healthy { took_ms, .. } if *took_ms >= 120_000));
+    world.deploy(2, When::Needed, "two");
+    world.end(Duration::from_hours(1));
+    assert_eq!(world.state.boots().unwrap().image.name, "image1");
+}
+
+#[test]
+fn a_clock_that_jumps_neither_fails_a_boot_nor_stretches_it() {
+    for skew in [3_600_000 * 24, -3_600_000 * 24] {
+        let mut world = proven(vec![Fate::Well, Fate::Well, Fate::Mute], policy());
+        world.deploy(1, When::Needed, "one");
+        world.pass(15);
+        world.skew += skew;
+        world.end(Duration::from_mins(5));
+        assert!(matches!(last(&world), Judgement::Healthy { .. }), "{skew}");
+        world.deploy(2, When::Needed, "two");
+        world.pass(15);
+        world.skew += skew;
+        let began = world.now;
+        world.end(Duration::from_hours(1));
+        let took = Duration::from_millis(world.now - began);
+        assert!(took < Duration::from_mins(8), "{skew}: {took:?}");
+        assert!(took > Duration::from_mins(4), "{skew}: {took:?}");
+    }
+}
+
+#[test]
+fn a_bmc_that_cannot_be_used_stops_the_host_with_its_reason() {
+    let cases = [
+        (Bmc::Dead, "does not answer"),
+        (
+            Bmc::Wrong,
+            "belongs to another machine: expected A, found B",
+        ),
+        (Bmc::Refuses, "bad password"),
+        (Bmc::Lags(3_600), "did not obey"),
+    ];
+    for (bmc, text) in cases {
+        let mut world = proven(vec![Fate::Well, Fate::Well], policy());
+        world.bmc = bmc;
+        world.deploy(1, When::Needed, "one");
+        world.end(Duration::from_mins(15));
+        let Phase::Stopped { why, .. } = &world.state.phase else {
+            panic!("{bmc:?}: {:?}", world.state.phase);
+        };
+        assert!(why.contains(text), "{bmc:?}: {why}");
+        // Whoever boots it by hand gets what was proven.
+        assert_eq!(world.state.boots().unwrap().image.name, "image0", "{bmc:?}");
+    }
+}
+
+#[test]
+fn a_bmc_that_lags_or_loses_is_coped_with() {
+    for bmc in [Bmc::Lags(60), Bmc::Lossy] {
+        let mut world = proven(vec![Fate::Well, Fate::Well], policy());
+        world.bmc = bmc;
+        world.deploy(1, When::Needed, "one");
+        world.end(Duration::from_mins(15));
+        assert!(
+            matches!(last(&world), Judgement::Healthy { .. }),
+            "{bmc:?}: {:?}",
+            world.notes
+        );
+    }
+}
+
+#[test]
+fn a_crash_at_any_second_of_a_deployment_changes_nothing_but_the_time() {
+    for bmc in [Bmc::Good, Bmc::Lags(60)] {
+        for second in 0..120 {
+            let mut world = proven(vec![Fate::Well, Fate::Well], policy());
+            world.bmc = bmc;
+            world.deploy(1, When::Needed, "one");
+            world.pass(second);
+            world.crash();
+            world.end(Duration::from_mins(15));
+            assert!(
+                matches!(last(&world), Judgement::Healthy { .. }),
+                "{bmc:?}, second {second}: {:?}",
+                world.notes
+            );
+            assert_eq!(world.state.newest, 2);
+        }
+    }
+}
+
+#[test]
+fn a_crash_between_commit_and_action_loses_nothing() {
+    let mut world = proven(vec![Fate::Well, Fate::Well], policy());
+    world.tell_and(&deploy(1, When::Needed, "one"), true);
+    world.end(Duration::from_mins(15));
+    assert!(
+        matches!(last(&world), Judgement::Healthy { .. }),
+        "{:?}",
+        world.notes
+    );
+}
+
+#[test]
+fn a_repeated_request_is_answered_once() {
+    let mut world = proven(vec![Fate::Well, Fate::Well, Fate::Well], policy());
+    world.deploy(1, When::Always, "one");
+    world.pass(5);
+    world.deploy(1, When::Always, "one");
+    world.end(Duration::from_mins(15));
+    world.deploy(1, When::Always, "one");
+    // Another request for what runs already finds it done.
+    world.deploy(1, When::Needed, "two");
+    assert_eq!(world.state.phase, Phase::Idle);
+    assert_eq!(world.state.newest, 2);
+    assert!(world.state.answers("two").unwrap().is_proven());
+}
+
+#[test]
+fn a_dry_run_tells_the_plan_that_is_followed() {
+    let mut world = proven(vec![Fate::Well, Fate::Well], policy());
+    let now = world.clock();
+    let request = deploy(1, When::Needed, "one");
+    let plan = plan_of(&world.state, &world.policy, &request, now).unwrap();
+    let plan: Vec<String> = plan.iter().map(ToString::to_string).collect();
+    world.notes.clear();
+    world.tell(&request);
+    world.end(Duration::from_mins(15));
+    let steps = world
+        .notes
+        .iter()
+        .filter(|(kind, text)| *kind == NoteKind::Step && !text.starts_with("it boots"));
+    let steps: Vec<&String> = steps.map(|(_, text)| text).collect();
+    assert!(
+        plan[0].starts_with("make generation 2: image1@"),
+        "{plan:?}"
+    );
+    assert_eq!(plan[1..plan.len() - 1].iter().collect::<Vec<_>>(), steps);
+    assert!(
+        plan.last().unwrap().contains("roll back to generation 1"),
+        "{plan:?}"
+    );
+    let again = plan_of(
+        &world.state,
+        &world.policy,
+        &deploy(1, When::Needed, "two"),
+        now,
+    )
+    .unwrap();
+    assert_eq!(
+        again.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["nothing: it is so already"]
+    );
+}
+
+#[test]
+fn drift_is_healed_with_a_bound() {
+    let healing = Policy {
+        heal: Drift::ALL.into(),
+        ..policy()
+    };
+    let mut world = proven(vec![Fate::Well], healing);
+    for _ in 0..8 {
+        let boot = world.state.seen.boot.clone().unwrap().boot;
+        let paths = vec!["/etc/passwd".to_owned()];
+        let said = Said::Overlay { paths, omitted: 0 };
+        world.tell(&Event::Reported { boot, said });
+        world.pass(3_600);
+    }
+    assert_eq!(world.heals, 3);
+    let told = world
+        .notes
+        .iter()
+        .any(|(kind, text)| *kind == NoteKind::Drift && text.contains("left to a person"));
+    assert!(told, "{:?}", world.notes);
+    // Power is healed too, and off is never healed.
+    let mut world = proven(vec![Fate::Well], world.policy);
+    world.by_hand(false);
+    world.pass(200);
+    assert!(world.power, "{:?}", world.notes);
+    world.tell(&Event::Power {
+        order: order(1),
+        by: "alice".to_owned(),
+    });
+    world.end(Duration::from_mins(5));
+    world.by_hand(true);
+    world.pass(3_600);
+    assert!(world.power);
+}
+
+#[test]
+fn a_host_without_a_bmc_waits_for_a_person() {
+    let mut world = proven(vec![Fate::Well, Fate::Well, Fate::Well], policy());
+    world.policy.control = Control::Hands;
+    world.deploy(1, When::Needed, "one");
+    world.pass(3_600);
+    assert_eq!(world.state.label(), "waiting");
+    assert!(world.power);
+    world.by_hand(false);
+    world.by_hand(true);
+    world.end(Duration::from_mins(10));
+    assert!(matches!(last(&world), Judgement::Healthy { .. }));
+    world.deploy(2, When::Needed, "two");
+    world.end(Duration::from_hours(25));
+    assert!(matches!(&world.state.phase, Phase::Stopped { why, .. } if why.contains("by hand")));
+    assert_eq!(world.state.boots().unwrap().image.name, "image1");
+}
+
+#[test]
+fn a_slow_power_off_is_not_taken_for_a_lost_one() {
+    // The clock jumps ahead while the first one is on its way.
+    let jump = [
+        Deed::Deploy(0, false, 0),
+        Deed::Pass(7),
+        Deed::Bmc(Bmc::Lossy),
+        Deed::Jump(25_000),
+        Deed::Crash,
+    ];
+    // It had to queue behind an operation that took long itself.
+    let queue = [
+        Deed::DyingDeploy(0),
+        Deed::Pass(76),
+        Deed::Deploy(1, false, 0),
+        Deed::Pass(74),
+        Deed::Deploy(0, false, 1),
+        Deed::Pass(74),
+        Deed::Crash,
+    ];
+    for deeds in [jump.as_slice(), queue.as_slice()] {
+        let at_once = Policy {
+            shutdown: Duration::ZERO,
+            ..policy()
+        };
+        let mut world = World::new(at_once, vec![Fate::Well; 4]);
+        world.by_hand(true);
+        world.bmc = Bmc::Lags(60);
+        for deed in deeds {
+            perform(&mut world, deed);
+        }
+        world.end(Duration::from_hours(3));
+    }
+}
+
+/// Something that somebody, or nature, does.
+#[derive(Clone, Debug)]
+enum Deed {
+    Pass(u64),
+    Deploy(u8, bool, u8),
+    Rollback(u8),
+    Order(u8),
+    Cancel,
+    Crash,
+    DyingDeploy(u8),
+    Jump(i64),
+    Bmc(Bmc),
+    ByHand(bool),
+    Forge(u8),
+    Fate(u8, Fate),
+    Silent,
+    Overlay,
+    Policy(Policy),
+}
+
+fn any_fate() -> impl Strategy<Value = Fate> {
+    prop::sample::select(vec![
+        Fate::Well,
+        Fate::Well,
+        Fate::Well,
+        Fate::NoBoot,
+        Fate::Mute,
+        Fate::Ill,
+        Fate::GivesUp,
+        Fate::Fades,
+    ])
+}
+
+fn any_bmc() -> impl Strategy<Value = Bmc> {
+    prop::sample::select(vec![
+        Bmc::Good,
+        Bmc::Good,
+        Bmc::Lags(20),
+        Bmc::Lags(60),
+        Bmc::Lossy,
+        Bmc::Dead,
+        Bmc::Wrong,
+        Bmc::Refuses,
+    ])
+}
+
+prop_compose! {
+    fn any_policy()(
+        health_for in prop::sample::select(vec![0_u64, 30, 120]),
+        max_rollbacks in 0_u32..4,
+        shutdown in prop::sample::select(vec![0_u64, 30]),
+        boot in prop::sample::select(vec![BootBy::Pxe, BootBy::Http, BootBy::Keep]),
+        heal in prop::collection::btree_set(prop::sample::select(Drift::ALL.to_vec()), 0..3),
+    ) -> Policy {
+        Policy {
+            health_for: Duration::from_secs(health_for),
+            max_rollbacks,
+            shutdown: Duration::from_secs(shutdown),
+            boot,
+            heal,
+            ..policy()
+        }
+    }
+}
+
+fn any_deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        8 => (1_u64..120).prop_map(Deed::Pass),
+        4 => (1_u64..1200).prop_map(Deed::Pass),
+        6 => (0_u8..4, any::<bool>(), 0_u8..20).prop_map(|(image, again, id)| Deed::Deploy(image, again, id)),
+        2 => (0_u8..20).prop_map(Deed::Rollback),
+        2 => (0_u8..5).prop_map(Deed::Order),
+        1 => Just(Deed::Cancel),
+        4 => Just(Deed::Crash),
+        2 => (0_u8..4).prop_map(Deed::DyingDeploy),
+        2 => (-100_000_000_i64..100_000_000).prop_map(Deed::Jump),
+        3 => any_bmc().prop_map(Deed::Bmc),
+        1 => any::<bool>().prop_map(Deed::ByHand),
+        2 => (0_u8..3).prop_map(Deed::Forge),
+        2 => (0_u8..4, any_fate()).prop_map(|(image, fate)| Deed::Fate(image, fate)),
+        1 => Just(Deed::Silent),
+        1 => Just(Deed::Overlay),
+        1 => any_policy().prop_map(Deed::Policy),
+    ]
+}
+
+fn perform(world: &mut World, deed: &Deed) {
+    let alice = "alice".to_owned();
+    let boot = world
+        .state
+        .seen
+        .boot
+        .clone()
+        .map(|seen| seen.boot)
+        .unwrap_or_default();
+    match deed {
+        Deed::Pass(seconds) => world.pass(*seconds),
+        Deed::Deploy(image, again, id) => {
+            let when = if *again { When::Always } else { When::Needed };
+            world.deploy(*image, when, &format!("deploy{id}"));
+        }
+        Deed::Rollback(id) => world.tell(&Event::Rollback {
+            intent: format!("rollback{id}"),
+            by: alice,
+        }),
+        Deed::Order(number) => world.tell(&Event::Power {
+            order: order(*number),
+            by: alice,
+        }),
+        Deed::Cancel => world.tell(&Event::Cancel { by: alice }),
+        Deed::Crash => world.crash(),
+        Deed::DyingDeploy(image) => {
+            world.tell_and(&deploy(*image, When::Needed, "dying"), true);
+        }
+        Deed::Jump(by) => world.skew += by,
+        Deed::Bmc(bmc) => world.bmc = *bmc,
+        Deed::ByHand(on) => world.by_hand(*on),
+        Deed::Forge(kind) => world.forge(*kind),
+        Deed::Fate(image, fate) => world.fates[usize::from(*image)] = *fate,
+        Deed::Silent => world.tell(&Event::Silent { boot }),
+        Deed::Overlay => {
+            let said = Said::Overlay {
+                paths: vec!["/etc/motd".to_owned()],
+                omitted: 3,
+            };
+            world.tell(&Event::Reported { boot, said });
+        }
+        Deed::Policy(policy) => {
+            world.policy = policy.clone();
+            world.tell(&Event::PolicyChanged);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_the_laws_hold_and_it_ends(
+        first in any_policy(),
+        fates in prop::collection::vec(any_fate(), 4),
+        deeds in prop::collection::vec(any_deed(), 1..30),
+    ) {
+        let mut world = World::new(first, fates);
+        world.by_hand(true);
+        for deed in &deeds {
+            // A policy that allows less applies to what is tried next.
+            if let (Deed::Policy(_), Phase::Active(_)) = (deed, &world.state.phase) {
+                continue;
+            }
+            perform(&mut world, deed);
+        }
+        // Nobody heals any more, so that work that is begun ends.
+        world.policy.heal.clear();
+        world.end(Duration::from_hours(3));
+        prop_assert!(world.heals <= 3 * u32::try_from(deeds.len()).unwrap());
+    }
+}

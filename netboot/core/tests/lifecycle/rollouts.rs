@@ -1,0 +1,502 @@
+//! Rollouts over simulated hosts: caps hold, a halt is a halt, and a crash repeats nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use netboot_core::Timestamp;
+use netboot_core::lifecycle::{
+    Control, Event, Goal, HostState, Judgement, Parameters, Phase, Policy, Power, Said, Stage,
+    When, step,
+};
+use netboot_core::rollout::{
+    BadSpec, Command, Fleet, Mode, Planned, Progress, Rollout, Size, Spec, Target, plan, start,
+};
+use proptest::prelude::*;
+
+use crate::world::{deploy, image};
+
+const START: u64 = 1_795_250_533_000;
+
+/// What becomes of a host that boots the new image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Well,
+    Bad,
+}
+
+/// Hosts whose power obeys at once, and whose boots take a while.
+struct Rack {
+    policy: Policy,
+    hosts: BTreeMap<String, HostState>,
+    fates: BTreeMap<String, Fate>,
+    racks: BTreeMap<String, String>,
+    now: u64,
+    rollout: Rollout,
+    /// What is on disk, and what the appliance has in memory besides is lost in a crash.
+    disk: String,
+    /// Hosts that this rollout deployed to, as the world saw it.
+    touched: BTreeSet<String>,
+    halted: bool,
+}
+
+fn spec() -> Spec {
+    Spec {
+        image: image(1),
+        canary: 1,
+        batch: Size::Count(2),
+        at_once: 2,
+        at_once_per_rack: None,
+        max_failures: 2,
+        soak_ms: 0,
+    }
+}
+
+impl Rack {
+    fn new(spec: Spec, fates: &[Fate]) -> Self {
+        let policy = Policy {
+            control: Control::Bmc,
+            ..Policy::default()
+        };
+        let mut hosts = BTreeMap::new();
+        let mut targets = Vec::new();
+        let (mut named, mut racks) = (BTreeMap::new(), BTreeMap::new());
+        for (index, fate) in fates.iter().enumerate() {
+            let host = format!("web{index}");
+            let rack = format!("r{}", index % 3);
+            let mut state = HostState::default();
+            let adopt = Event::Adopt {
+                image: image(0),
+                parameters: Parameters::new(),
+                by: "role".to_owned(),
+            };
+            let boot = "boot0".to_owned();
+            let began = Event::BootBegan {
+                boot: boot.clone(),
+                generation: 1,
+            };
+            let said = Said::Healthy {
+                tree: image(0).tree,
+            };
+            for event in [adopt, began, Event::Reported { boot, said }] {
+                state = step(&state, &policy, &event, Timestamp(START)).state;
+            }
+            assert!(state.boots().unwrap().is_proven());
+            hosts.insert(host.clone(), state);
+            named.insert(host.clone(), *fate);
+            racks.insert(host.clone(), rack.clone());
+            targets.push(Target {
+                host,
+                rack: Some(rack),
+                parameters: Parameters::new(),
+            });
+        }
+        let rollout = start(
+            "r1",
+            spec,
+            targets,
+            "alice",
+            |host| hosts.get(host),
+            Timestamp(START),
+        )
+        .unwrap();
+        Self {
+            policy,
+            disk: serde_json::to_string(&rollout).unwrap(),
+            hosts,
+            fates: named,
+            racks,
+            now: START,
+            rollout,
+            touched: BTreeSet::new(),
+            halted: false,
+        }
+    }
+
+    fn plan(&self) -> Planned {
+        let host = |name: &str| self.hosts.get(name);
+        let fleet = Fleet {
+            host: &host,
+            room: 100,
+        };
+        plan(&self.rollout, &fleet, Timestamp(self.now))
+    }
+
+    fn tell(&mut self, host: &str, event: &Event) {
+        let Some(state) = self.hosts.get(host) else {
+            return;
+        };
+        let next = step(state, &self.policy, event, Timestamp(self.now));
+        self.hosts.insert(host.to_owned(), next.state);
+    }
+
+    /// Asks the planner, stores its answer, and does as many of its actions as the crash allows.
+    fn turn(&mut self, most: usize) {
+        let planned = self.plan();
+        self.rollout = planned.rollout;
+        self.disk = serde_json::to_string(&self.rollout).unwrap();
+        for action in planned.actions.iter().take(most) {
+            let (host, event) = action.event(&self.rollout.by);
+            if let Event::Deploy(_) = event {
+                assert!(!self.halted, "{host} is begun after a halt");
+                self.begin(host);
+            }
+            let host = host.to_owned();
+            self.tell(&host, &event);
+        }
+        if planned.actions.len() > most {
+            self.rollout = serde_json::from_str(&self.disk).unwrap();
+        }
+        self.halted |= matches!(
+            self.rollout.mode,
+            Mode::Halted { .. } | Mode::Undoing { .. }
+        );
+        if most > 0 {
+            self.caps();
+        }
+    }
+
+    fn begin(&mut self, host: &str) {
+        let member = self
+            .rollout
+            .members
+            .iter()
+            .find(|member| member.host == host);
+        let batch = member.unwrap().batch;
+        for earlier in self
+            .rollout
+            .members
+            .iter()
+            .filter(|other| other.batch < batch)
+        {
+            assert!(
+                earlier.progress.is_settled(),
+                "{} is open, {host} begins",
+                earlier.host
+            );
+        }
+        assert!(
+            self.touched.insert(host.to_owned()),
+            "{host} is begun twice"
+        );
+    }
+
+    /// Counts by the hosts' own states, not by what the rollout believes.
+    fn caps(&self) {
+        let ours = |(name, state): &(&String, &HostState)| {
+            let intents = [self.rollout.intent(name), self.rollout.undo_intent(name)];
+            let numbers = intents.iter().filter_map(|intent| state.answers(intent));
+            let numbers: Vec<u32> = numbers.map(|known| known.number).collect();
+            state.work().is_some_and(|work| match work.goal {
+                Goal::Deploy { generation } => numbers
+                    .iter()
+                    .any(|ours| *ours == generation || work.failed.contains(ours)),
+                Goal::Power { .. } => false,
+            })
+        };
+        let active: Vec<&String> = self
+            .hosts
+            .iter()
+            .filter(ours)
+            .map(|(name, _)| name)
+            .collect();
+        let most = usize::try_from(self.rollout.spec.at_once).unwrap();
+        // What fails rolls itself back meanwhile, which is counted as well.
+        assert!(active.len() <= most, "{active:?}");
+        if let Some(cap) = self.rollout.spec.at_once_per_rack {
+            let mut racks: BTreeMap<&String, u32> = BTreeMap::new();
+            for host in active {
+                *racks.entry(&self.racks[host]).or_default() += 1;
+            }
+            assert!(racks.values().all(|count| *count <= cap), "{racks:?}");
+        }
+    }
+
+    /// Takes one host a step further, as a BMC and a boot would.
+    fn advance(&mut self, host: &str) {
+        self.now += 5_000;
+        let Some(state) = self.hosts.get(host) else {
+            return;
+        };
+        let Some(work) = state.work().cloned() else {
+            return;
+        };
+        let boots = state.boots().unwrap().clone();
+        let operation = work.pending.as_ref().map(|pending| pending.operation);
+        let done = |power| Event::PowerDone {
+            operation: operation.unwrap(),
+            outcome: netboot_core::lifecycle::Outcome::Done { power },
+        };
+        let event = match work.stage {
+            Stage::PoweringOff | Stage::SettingBoot => done(Power::Off),
+            Stage::PoweringOn => done(Power::On),
+            Stage::Booting if work.boot.is_none() => Event::BootBegan {
+                boot: format!("boot{}", boots.number),
+                generation: boots.number,
+            },
+            Stage::Waiting | Stage::Booting | Stage::Proving => {
+                let bad = boots.image == image(1) && self.fates[host] == Fate::Bad;
+                let said = if bad {
+                    Said::Failed {
+                        why: "no root file system".to_owned(),
+                    }
+                } else {
+                    Said::Healthy {
+                        tree: boots.image.tree,
+                    }
+                };
+                Event::Reported {
+                    boot: work.boot.unwrap_or_default(),
+                    said,
+                }
+            }
+        };
+        self.tell(host, &event);
+    }
+
+    fn run(&mut self) {
+        for _ in 0..400 {
+            self.turn(usize::MAX);
+            if self.rollout.is_over() && self.hosts.values().all(|state| state.work().is_none()) {
+                return;
+            }
+            let names: Vec<String> = self.hosts.keys().cloned().collect();
+            for name in names {
+                self.advance(&name);
+            }
+        }
+        panic!("no end: {:?}", self.rollout);
+    }
+
+    fn running(&self, number: u8) -> usize {
+        let hosts = self.hosts.values();
+        hosts
+            .filter(|state| state.runs(&image(number), &Parameters::new()))
+            .count()
+    }
+
+    fn command(&mut self, command: Command) {
+        if let Ok(next) = self.rollout.command(command, "bob") {
+            self.rollout = next;
+            self.disk = serde_json::to_string(&self.rollout).unwrap();
+            self.halted |= matches!(
+                self.rollout.mode,
+                Mode::Halted { .. } | Mode::Undoing { .. }
+            );
+        }
+    }
+}
+
+#[test]
+fn a_good_image_reaches_all_hosts() {
+    let mut rack = Rack::new(spec(), &[Fate::Well; 6]);
+    rack.run();
+    assert_eq!(rack.rollout.mode, Mode::Done);
+    assert_eq!(rack.running(1), 6);
+}
+
+#[test]
+fn the_second_failure_halts_it_and_the_rest_stays_untouched() {
+    let mut rack = Rack::new(
+        spec(),
+        &[
+            Fate::Well,
+            Fate::Bad,
+            Fate::Bad,
+            Fate::Well,
+            Fate::Well,
+            Fate::Well,
+        ],
+    );
+    rack.run();
+    let Mode::Halted { why } = &rack.rollout.mode else {
+        panic!("{:?}", rack.rollout.mode);
+    };
+    assert_eq!(why, "2 of at most 2 failures: web1, web2");
+    assert_eq!((rack.running(1), rack.running(0)), (1, 5));
+    assert_eq!(rack.touched.len(), 3);
+    for host in ["web3", "web4", "web5"] {
+        assert_eq!(rack.hosts[host].newest, 1);
+    }
+}
+
+#[test]
+fn a_failed_canary_halts_it() {
+    let mut rack = Rack::new(spec(), &[Fate::Bad, Fate::Well, Fate::Well]);
+    rack.run();
+    assert!(matches!(&rack.rollout.mode, Mode::Halted { why } if why == "the canary web0 failed"));
+    assert_eq!(rack.touched.len(), 1);
+}
+
+#[test]
+fn what_was_touched_is_undone() {
+    let mut rack = Rack::new(spec(), &[Fate::Well, Fate::Well, Fate::Bad, Fate::Bad]);
+    rack.run();
+    rack.command(Command::Undo);
+    rack.run();
+    assert_eq!(rack.rollout.mode, Mode::Undone);
+    assert_eq!(rack.running(0), 4, "{:?}", rack.rollout);
+    let undone = |member: &&netboot_core::rollout::Member| member.progress == Progress::Undone;
+    assert_eq!(rack.rollout.members.iter().filter(undone).count(), 2);
+}
+
+#[test]
+fn hosts_that_others_changed_are_left_alone() {
+    let mut rack = Rack::new(spec(), &[Fate::Well; 4]);
+    rack.turn(usize::MAX);
+    rack.tell("web3", &deploy(2, When::Needed, "other"));
+    rack.hosts.remove("web2");
+    rack.run();
+    let progress = |index: usize| rack.rollout.members[index].progress.clone();
+    assert!(
+        matches!(progress(3), Progress::Skipped { why } if why.starts_with("alice deployed image2@"))
+    );
+    assert!(matches!(progress(2), Progress::Skipped { .. }));
+    assert_eq!(rack.rollout.mode, Mode::Done);
+    assert_eq!((rack.running(1), rack.running(2)), (2, 1));
+}
+
+#[test]
+fn a_pause_is_resumed_and_a_halt_is_not() {
+    let mut rack = Rack::new(spec(), &[Fate::Well; 4]);
+    rack.command(Command::Pause);
+    rack.turn(usize::MAX);
+    assert!(rack.touched.is_empty());
+    rack.command(Command::Resume);
+    rack.turn(usize::MAX);
+    assert_eq!(rack.touched.len(), 1);
+    rack.command(Command::Halt);
+    assert!(rack.rollout.command(Command::Resume, "bob").is_err());
+    rack.run();
+    assert_eq!((rack.touched.len(), rack.running(1)), (1, 1));
+}
+
+#[test]
+fn a_selection_that_has_no_sense_is_refused() {
+    let target = || Target {
+        host: "web1".to_owned(),
+        rack: None,
+        parameters: Parameters::new(),
+    };
+    let cases = [
+        (spec(), vec![], BadSpec::Empty),
+        (
+            Spec {
+                at_once: 0,
+                ..spec()
+            },
+            vec![target()],
+            BadSpec::Zero("at-once"),
+        ),
+        (
+            Spec {
+                max_failures: 0,
+                ..spec()
+            },
+            vec![target()],
+            BadSpec::Zero("max-failures"),
+        ),
+        (
+            Spec {
+                batch: Size::Count(0),
+                ..spec()
+            },
+            vec![target()],
+            BadSpec::Zero("batch"),
+        ),
+        (
+            Spec {
+                batch: Size::Percent(101),
+                ..spec()
+            },
+            vec![target()],
+            BadSpec::Percent,
+        ),
+    ];
+    for (spec, targets, error) in cases {
+        let made = start("r", spec, targets, "alice", |_| None, Timestamp(START));
+        assert_eq!(made, Err(error));
+    }
+    let twice = vec![target(), target()];
+    let made = start("r", spec(), twice, "alice", |_| None, Timestamp(START)).unwrap();
+    assert_eq!(made.members.len(), 1);
+    assert_eq!(made.outline()[1], "canary: web1");
+}
+
+#[derive(Clone, Debug)]
+enum Deed {
+    Turn(usize),
+    Advance(u8),
+    Command(Command),
+    Other(u8),
+    Gone(u8),
+}
+
+fn any_deed() -> impl Strategy<Value = Deed> {
+    let commands = vec![
+        Command::Pause,
+        Command::Resume,
+        Command::Resume,
+        Command::Halt,
+        Command::Undo,
+    ];
+    prop_oneof![
+        6 => (0_usize..4).prop_map(Deed::Turn),
+        16 => (0_u8..9).prop_map(Deed::Advance),
+        2 => prop::sample::select(commands).prop_map(Deed::Command),
+        1 => (0_u8..9).prop_map(Deed::Other),
+        1 => (0_u8..9).prop_map(Deed::Gone),
+    ]
+}
+
+prop_compose! {
+    fn any_spec()(
+        canary in 0_u32..4,
+        batch in prop_oneof![(1_u32..5).prop_map(Size::Count), (1_u8..=100).prop_map(Size::Percent)],
+        at_once in 1_u32..5,
+        at_once_per_rack in prop::option::of(1_u32..3),
+        max_failures in 1_u32..4,
+        soak_ms in prop::sample::select(vec![0_u64, 30_000]),
+    ) -> Spec {
+        Spec { image: image(1), canary, batch, at_once, at_once_per_rack, max_failures, soak_ms }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn caps_hold_and_every_rollout_ends(
+        spec in any_spec(),
+        fates in prop::collection::vec(prop::sample::select(vec![Fate::Well, Fate::Well, Fate::Bad]), 1..9),
+        deeds in prop::collection::vec(any_deed(), 0..120),
+    ) {
+        let mut rack = Rack::new(spec, &fates);
+        for deed in deeds {
+            match deed {
+                Deed::Turn(most) => rack.turn(most),
+                Deed::Advance(host) => rack.advance(&format!("web{host}")),
+                Deed::Command(command) => rack.command(command),
+                Deed::Other(host) => {
+                    let name = format!("web{host}");
+                    rack.tell(&name, &deploy(2, When::Needed, "other"));
+                }
+                Deed::Gone(host) => {
+                    rack.hosts.remove(&format!("web{host}"));
+                }
+            }
+        }
+        rack.command(Command::Resume);
+        rack.run();
+        for (name, state) in &rack.hosts {
+            prop_assert!(!matches!(state.phase, Phase::Active(_)));
+            let ours = state.answers(&rack.rollout.intent(name));
+            prop_assert_eq!(ours.is_some(), rack.touched.contains(name));
+            if let Some(Judgement::Failed { .. }) = ours.map(|ours| &ours.outcome) {
+                let boots = state.boots().unwrap();
+                prop_assert!(boots.is_proven() && boots.image != image(1), "{}", name);
+            }
+        }
+        // Asked again, it has nothing to add.
+        let again = rack.plan();
+        prop_assert!(again.actions.is_empty() && again.notes.is_empty() && !again.changed);
+    }
+}
