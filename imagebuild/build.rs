@@ -20,12 +20,15 @@ const KEPT: [&str; 6] = [
     "CARGO_REGISTRY_",
 ];
 /// What a compiler, a wrapper or a coverage tool would take up.
-const DROPPED: [&str; 5] = [
+const DROPPED: [&str; 8] = [
+    "CFLAGS",
+    "HOST_CFLAGS",
     "RUSTC_BOOTSTRAP",
     "RUSTC_WORKSPACE_WRAPPER",
     "RUSTC_WRAPPER",
     "RUSTDOCFLAGS",
     "RUSTFLAGS",
+    "TARGET_CFLAGS",
 ];
 
 /// What the bytes of an image follow from, beside stage1: the sources of the builder.
@@ -51,6 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "Cargo.lock",
         "Cargo.toml",
         "imagebuild/build.rs",
+        "imagebuild/stage1.ld",
         "imagebuild/manifest/Cargo.toml",
         "imagebuild/manifest/src",
         "netboot/stage1/Cargo.toml",
@@ -147,8 +151,10 @@ fn flags(workspace: &Path, nested: &Path) -> Result<OsString, Box<dyn Error>> {
     prefixes.push((nested.to_owned(), "/target"));
 
     let mut flags = OsString::from(
-        "-Ctarget-feature=+crt-static\u{1f}-Crelocation-model=static\u{1f}-Clink-arg=-Wl,--build-id=none",
+        "-Ctarget-feature=+crt-static\u{1f}-Crelocation-model=static\u{1f}-Clink-arg=-Wl,--build-id=none\
+         \u{1f}-Cforce-unwind-tables=no\u{1f}-Clink-arg=-Wl,--no-eh-frame-hdr\u{1f}-Clink-arg=-Wl,-T,",
     );
+    flags.push(workspace.join("imagebuild/stage1.ld"));
     for (path, name) in prefixes {
         flags.push("\u{1f}--remap-path-prefix=");
         flags.push(path);

@@ -64,11 +64,10 @@ impl Trust {
     /// Trusts the authority whose certificate has this digest.
     pub(crate) fn new(authority: Digest) -> Result<Self, Error> {
         let provider = CryptoProvider {
-            cipher_suites: vec![
-                cipher_suite::TLS13_AES_128_GCM_SHA256,
-                cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-            ],
-            kx_groups: vec![kx_group::X25519, kx_group::SECP256R1],
+            // One of each: every byte counts, and the appliance speaks them all. P-256 is needed for its certificate
+            // anyway, and ChaCha20 is fast on hosts that have no instructions for AES.
+            cipher_suites: vec![cipher_suite::TLS13_CHACHA20_POLY1305_SHA256],
+            kx_groups: vec![kx_group::SECP256R1],
             signature_verification_algorithms: ALGORITHMS,
             secure_random: &Random,
             key_provider: &NoKeys,
