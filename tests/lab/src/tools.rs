@@ -29,12 +29,17 @@ const RACK: [(&str, &str); 6] = [
     ("unshare", "util-linux"),
 ];
 
-const TESTS: [(&str, &str); 13] = [
+const TESTS: [(&str, &str); 18] = [
     ("atftp", "atftp"),
+    ("bmc-info", "freeipmi-tools"),
     ("curl", "curl"),
     ("dhclient", "isc-dhcp-client"),
     ("g++", "g++"),
     ("gpgv", "gpgv"),
+    ("ipmi-chassis", "freeipmi-tools"),
+    ("ipmi_sim", "openipmi"),
+    ("ipmipower", "freeipmi-tools"),
+    ("ipmitool", "ipmitool"),
     ("openssl", "openssl"),
     ("perfdhcp", "kea-admin"),
     ("python3", "python3-venv"),
