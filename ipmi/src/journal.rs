@@ -35,3 +35,29 @@ pub trait Journal: Send + Sync {
     /// Records that `step` of `operation` is about to be taken.
     fn record<'a>(&'a self, operation: &'a OperationId, step: Step) -> Later<'a, ()>;
 }
+
+/// A journal in memory, for simulated hosts: it does not outlive its process.
+#[cfg(any(test, feature = "sim"))]
+#[derive(Debug, Default)]
+pub struct Memory(std::sync::Mutex<std::collections::BTreeMap<OperationId, Step>>);
+
+#[cfg(any(test, feature = "sim"))]
+impl Memory {
+    fn steps(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<OperationId, Step>> {
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(any(test, feature = "sim"))]
+impl Journal for Memory {
+    fn last<'a>(&'a self, operation: &'a OperationId) -> Later<'a, Option<Step>> {
+        Box::pin(std::future::ready(Ok(self.steps().get(operation).copied())))
+    }
+
+    fn record<'a>(&'a self, operation: &'a OperationId, step: Step) -> Later<'a, ()> {
+        self.steps().insert(operation.clone(), step);
+        Box::pin(std::future::ready(Ok(())))
+    }
+}

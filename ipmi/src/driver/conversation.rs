@@ -5,7 +5,16 @@ use crate::bmc::{BootOverride, Conversation, Depth, Error, Identity, PowerState,
 use crate::command::{
     self, control, device_id, lan_mac, read_boot, refusal, set_boot, system_guid,
 };
+use crate::fru::{self, Area, Inventory};
 use crate::wire::{Code, NetFn, chassis};
+
+/// The system's own FRU inventory.
+async fn own_fru(link: &mut Link) -> Result<Option<Inventory>, Error> {
+    match fru::read(link, 0).await {
+        Err(Error::Unsupported { .. }) => Ok(None),
+        read => read,
+    }
+}
 
 impl Conversation for Link {
     async fn identity(&mut self, depth: Depth) -> Result<Identity, Error> {
@@ -21,6 +30,16 @@ impl Conversation for Link {
         let device = device_id(self).await?;
         identity.macs = lan_mac(self).await?.into_iter().collect();
         identity.manufacturer = device.manufacturer_name().map(str::to_owned);
+        if let Some(fru) = own_fru(self).await? {
+            // A system's serial number is the product's; where that is blank, what the case or the board carries.
+            let areas = [&fru.product, &fru.chassis, &fru.board];
+            let serial = |area: &Option<Area>| area.as_ref()?.serial.clone();
+            identity.serial = areas.into_iter().find_map(serial);
+            if let Some(product) = fru.product {
+                identity.manufacturer = product.maker.or(identity.manufacturer);
+                identity.product = product.name;
+            }
+        }
         Ok(identity)
     }
 

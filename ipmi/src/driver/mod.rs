@@ -20,12 +20,12 @@ use crate::wire::{Code, Kind, MAX_PAYLOAD, NetFn};
 
 pub use open::{Legacy, open};
 
-/// How long the first try of a read waits; each further one half as long again.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The least that the first try of a read waits; each further one a quarter longer.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// The longest that any try waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How many tries a session that gives no answer at all is worth.
-const TRIES: u32 = 8;
+const TRIES: u32 = 12;
 /// How long the answer to a command that acts is waited for: some BMCs answer when they are done.
 const ACT_WAIT: Duration = Duration::from_secs(10);
 /// How long a close is waited for; it is sent a second time then, and left at that.
@@ -119,6 +119,8 @@ pub struct Link {
     machine: Machine,
     deadline: Instant,
     guid: Option<[u8; 16]>,
+    /// How long the first try of a read waits: as this BMC's answers in the handshake suggest.
+    wait: Duration,
 }
 
 impl Drop for Link {
@@ -261,7 +263,7 @@ impl Link {
     /// Asks until an answer comes: the same request again, with the same sequence, so that an answer to any try will do.
     async fn ask(&mut self, netfn: NetFn, command: u8, data: &[u8]) -> Result<Answered, Error> {
         let ask = self.machine.ask(netfn, command, data);
-        let mut wait = FIRST_WAIT;
+        let mut wait = self.wait;
         for _ in 0..TRIES {
             let datagram = self.machine.send(&ask).ok_or_else(closed)?;
             // A send that fails is a packet that is lost.
@@ -284,7 +286,7 @@ impl Link {
             if Instant::now() >= self.deadline {
                 break;
             }
-            wait = (wait * 3 / 2).min(LONGEST_WAIT);
+            wait = (wait * 5 / 4).min(LONGEST_WAIT);
         }
         let detail = format!("no answer to {netfn:?} command {command:02X}h in an open session");
         Err(Error::Unreachable { detail })

@@ -37,6 +37,11 @@ pub enum Legacy {
 
 /// How long IPMI 2.0 is tried with a host that may speak 1.5: who knows only 1.5 is silent.
 const BEFORE_LEGACY: Duration = Duration::from_secs(3);
+/// After this many lost handshakes each message is repeated a few times before everything begins again. Many BMCs
+/// answer RAKP 1 only once, so beginning again is the rule; but where half of all packets is lost, 63 of 64
+/// handshakes of six messages are.
+const REPEAT_AFTER: u32 = 3;
+const REPEATS: u32 = 3;
 /// How many handshakes that were given up are remembered.
 const STALE: usize = 64;
 
@@ -74,6 +79,7 @@ pub async fn open(
         machine,
         deadline,
         guid,
+        wait: opening.wait.clamp(super::FIRST_WAIT, super::LONGEST_WAIT),
     };
     raise(&mut link, login.privilege).await?;
     Ok(link)
@@ -96,6 +102,13 @@ async fn raise(link: &mut Link, privilege: Privilege) -> Result<(), Error> {
     Ok(())
 }
 
+/// How long a message is waited for, as the last session with the BMC suggests.
+fn wait_of(memory: &Memory) -> Duration {
+    memory.get().round_trip.map_or(FIRST_WAIT, |round_trip| {
+        (round_trip * 8).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+    })
+}
+
 struct Opening<'a> {
     socket: UdpSocket,
     memory: &'a Memory,
@@ -104,6 +117,8 @@ struct Opening<'a> {
     /// Ids of handshakes that were given up: an answer to one of them says that we are too impatient.
     stale: VecDeque<u32>,
     impatient: bool,
+    /// How many handshakes were lost in a row.
+    lost: u32,
 }
 
 /// What one handshake came to.
@@ -145,9 +160,7 @@ impl<'a> Opening<'a> {
         };
         let socket = UdpSocket::bind((any, 0)).await.map_err(failed)?;
         socket.connect(address).await.map_err(failed)?;
-        let wait = memory.get().round_trip.map_or(FIRST_WAIT, |round_trip| {
-            (round_trip * 8).clamp(SHORTEST_WAIT, LONGEST_WAIT)
-        });
+        let wait = wait_of(memory);
         Ok(Self {
             socket,
             memory,
@@ -155,6 +168,7 @@ impl<'a> Opening<'a> {
             wait,
             stale: VecDeque::new(),
             impatient: false,
+            lost: 0,
         })
     }
 
@@ -169,10 +183,7 @@ impl<'a> Opening<'a> {
                 Err(Refusal::Status { status, .. })
                     if status.is_about_role() && login.privilege > Privilege::User =>
                 {
-                    login = Arc::new(Login {
-                        privilege: Privilege::User,
-                        ..Login::clone(&login)
-                    });
+                    login = Arc::new(login.with(Privilege::User));
                     match self.handshake(&login, Some(*suite)).await? {
                         Ok(machine) => return Ok(machine),
                         Err(refusal) => refusal,
@@ -265,6 +276,8 @@ impl<'a> Opening<'a> {
             machine: Some(machine),
         };
         let mut slowest = Duration::ZERO;
+        let mut repeats = if self.lost < REPEAT_AFTER { 0 } else { REPEATS };
+        let mut repeated = false;
         loop {
             let began = Instant::now();
             // A send that fails is a packet that is lost; what remains of the wait keeps us from spinning.
@@ -280,24 +293,34 @@ impl<'a> Opening<'a> {
                 &mut self.impatient,
             )
             .await;
-            slowest = slowest.max(began.elapsed());
             match received {
-                Some(Received::Send(datagram)) => next = datagram,
+                Some(Received::Send(datagram)) => {
+                    slowest = slowest.max(began.elapsed());
+                    next = datagram;
+                }
                 Some(Received::Opened) => {
                     let Some(machine) = handshake.machine.take() else {
-                        return Tried::Lost;
+                        break;
                     };
                     if let Some(suite) = suite {
-                        self.memory.set(suite, slowest);
+                        self.memory.set(suite, slowest.max(began.elapsed()));
                     }
+                    self.lost = 0;
+                    self.wait = wait_of(self.memory);
                     return Tried::Open(machine);
                 }
-                Some(Received::Refused(refusal)) => return Tried::Refused(refusal),
-                Some(Received::Reply(_) | Received::Payload(..) | Received::Ignored(_)) | None => {
-                    break;
+                // With RAKP 1 sent twice the BMC may be at another random number than we are.
+                Some(Received::Refused(refusal)) if !(repeated && refusal.is_about_key()) => {
+                    return Tried::Refused(refusal);
                 }
+                None if repeats > 0 && Instant::now() < self.deadline => {
+                    repeats -= 1;
+                    repeated = true;
+                }
+                _ => break,
             }
         }
+        self.lost += 1;
         if self.stale.len() == STALE {
             self.stale.pop_front();
         }

@@ -74,6 +74,15 @@ impl Login {
         })
     }
 
+    /// The same account with another privilege.
+    #[must_use]
+    pub fn with(&self, privilege: Privilege) -> Self {
+        Self {
+            privilege,
+            ..self.clone()
+        }
+    }
+
     /// The role byte of RAKP 1: the user is looked up by name alone, whatever its privilege (IPMI 2.0 §13.20);
     /// without that bit an operator's account is not found by somebody who asks for more.
     pub(super) fn role(&self) -> u8 {

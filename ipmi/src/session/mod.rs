@@ -23,6 +23,8 @@ pub use legacy::LegacySession;
 pub use login::{Login, Privilege};
 pub use window::Window;
 
+const RAKP3: &str = "rakp 3";
+
 /// Where random bytes come from.
 pub trait Entropy {
     /// Fills `bytes`.
@@ -117,6 +119,18 @@ pub enum Refusal {
         /// What it says.
         code: Completion,
     },
+}
+
+impl Refusal {
+    /// Whether the two ends came to different keys after the password had been proved.
+    #[must_use]
+    pub fn is_about_key(&self) -> bool {
+        match self {
+            Self::BmcKey => true,
+            Self::Status { message, status } => *message == RAKP3 && *status == Status::CODE,
+            _ => false,
+        }
+    }
 }
 
 /// Why a datagram was not looked at any further.
@@ -425,7 +439,7 @@ impl Session {
             }
             (_, Ok(_)) => Ok(Received::Refused(Refusal::BmcKey)),
             (_, Err(status)) => Ok(Received::Refused(Refusal::Status {
-                message: "rakp 3",
+                message: RAKP3,
                 status,
             })),
         }
