@@ -12,9 +12,11 @@ mod power;
 pub mod resource;
 mod session;
 
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
+#[cfg(feature = "sim")]
 mod replay;
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
+#[cfg(feature = "sim")]
 mod tests;
 
 pub use chain::{Chain, open};

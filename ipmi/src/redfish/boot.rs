@@ -13,13 +13,20 @@ use super::resource::{self, Resource};
 use crate::bmc::{BootDevice, BootFirmware, BootOverride, Error, Persistence};
 use crate::vendor::Rule;
 
-/// How many forms of an offered ETag are tried.
+/// How many forms of an offered `ETag` are tried.
 const FRESH: usize = 3;
 
 const TARGET: &str = "BootSourceOverrideTarget";
 const ENABLED: &str = "BootSourceOverrideEnabled";
 const MODE: &str = "BootSourceOverrideMode";
 const URI: &str = "HttpBootUri";
+
+/// What `If-Match` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Condition {
+    Absent,
+    Matches(String),
+}
 
 impl Chain {
     /// Reads the override: that of the system, or one that waits in its settings.
@@ -177,18 +184,19 @@ impl Chain {
     /// Changes a resource, settling with the service which `If-Match` it wants. Setting twice does no harm.
     pub(super) async fn patch(&mut self, path: &str, body: &Value) -> Result<Answer, Error> {
         let mut lost = None;
-        let mut tried: Vec<Option<String>> = Vec::new();
+        let mut tried = Vec::new();
         loop {
             let offered = self.get(path).await?.1;
-            let Some(condition) = self.conditions(offered, &tried) else {
+            let Some(condition) = self.next_condition(offered, &tried) else {
                 return Err(lost.unwrap_or(Error::Protocol {
                     detail: format!("it takes no form of `If-Match` for {path}"),
                 }));
             };
-            let header = condition
-                .as_deref()
-                .and_then(|etag| HeaderValue::from_str(etag).ok())
-                .map(|etag| (IF_MATCH, etag));
+            let header = match &condition {
+                Condition::Absent => None,
+                Condition::Matches(etag) => HeaderValue::from_str(etag).ok(),
+            };
+            let header = header.map(|etag| (IF_MATCH, etag));
             let answer = self
                 .send(Method::PATCH, path, Some(body.clone()), header)
                 .await;
@@ -217,27 +225,23 @@ impl Chain {
         self.profile.passes(&answer.resource().message_ids())
     }
 
-    /// The next form of `If-Match` to try: as offered, without its `W/`, any, none.
-    fn conditions(
-        &self,
-        offered: Option<String>,
-        tried: &[Option<String>],
-    ) -> Option<Option<String>> {
+    /// The next form of `If-Match` to try: as offered, without its `W/`, none, any.
+    fn next_condition(&self, offered: Option<String>, tried: &[Condition]) -> Option<Condition> {
         let mut forms = Vec::new();
         if !self.profile.has(Rule::NoIfMatch) {
             // An ETag that changes on every read would be tried for ever.
             if let Some(etag) = offered.filter(|_| tried.len() < FRESH) {
                 let stripped = etag.strip_prefix("W/").map(str::to_owned);
-                forms.push(Some(etag));
-                forms.extend(stripped.map(Some));
+                forms.push(Condition::Matches(etag));
+                forms.extend(stripped.map(Condition::Matches));
             }
             if !tried.is_empty() {
-                forms.push(None);
-                forms.push(Some("*".to_owned()));
+                forms.push(Condition::Absent);
+                forms.push(Condition::Matches("*".to_owned()));
             }
         }
-        if forms.is_empty() || self.profile.has(Rule::NoIfMatch) {
-            forms.push(None);
+        if forms.is_empty() {
+            forms.push(Condition::Absent);
         }
         forms.into_iter().find(|form| !tried.contains(form))
     }

@@ -206,7 +206,7 @@ impl Chain {
     pub(super) async fn get(&mut self, path: &str) -> Result<(Resource, Option<String>), Error> {
         let mut again = true;
         let mut pause = Duration::from_millis(250);
-        let mut last = Error::Unreachable {
+        let mut reason = Error::Unreachable {
             detail: "the deadline is over".to_owned(),
         };
         let mut tries = 0;
@@ -234,7 +234,7 @@ impl Chain {
                         Some(told) => wait = told,
                         None => tries += 1,
                     }
-                    last = error;
+                    reason = error;
                 }
                 Err(lost) => {
                     tries += 1;
@@ -242,13 +242,13 @@ impl Chain {
                     if !error.is_transient() {
                         return Err(error);
                     }
-                    last = error;
+                    reason = error;
                 }
             }
             pause *= 2;
             self.rest(wait).await;
         }
-        Err(last)
+        Err(reason)
     }
 
     /// Waits, but not beyond the deadline.
@@ -323,7 +323,6 @@ enum Progress {
 fn verdict(answer: &Answer) -> Progress {
     let resource = answer.resource();
     match (answer.status, resource.text("/TaskState")) {
-        (202 | 429 | 503, _) => Progress::Going,
         (404 | 410 | 204, _) | (200 | 201, None | Some("Completed")) => Progress::Over,
         (200 | 201, Some(state @ ("Exception" | "Killed" | "Cancelled" | "Interrupted"))) => {
             let told = resource.list("/Messages");
@@ -331,7 +330,7 @@ fn verdict(answer: &Answer) -> Progress {
             let told = told.map(super::resource::printable).unwrap_or_default();
             Progress::Failed(format!("the task ended as {state}: {told}"))
         }
-        (200 | 201, Some(_)) => Progress::Going,
+        (200..=202 | 429 | 503, _) => Progress::Going,
         (status, _) => Progress::Failed(format!("the task's monitor answers {status}")),
     }
 }

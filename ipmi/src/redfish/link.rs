@@ -31,7 +31,7 @@ const LONGEST_HEAD: usize = 64 << 10;
 /// How long a BMC may take to shake hands.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a BMC may take to answer; slow ones take half of it for a reset.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 /// How many redirects are followed.
 const REDIRECTS: usize = 3;
 

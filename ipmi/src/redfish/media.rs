@@ -20,8 +20,10 @@ pub async fn insert_media(chain: &mut Chain, uri: &str) -> Result<(), Error> {
         return Ok(());
     }
     let body = json!({ "Image": uri, "Inserted": true, "WriteProtected": true });
-    let patch = json!({ "Image": uri, "Inserted": true });
-    chain.act(&path, &slot, "InsertMedia", body, &patch).await?;
+    let properties = json!({ "Image": uri, "Inserted": true });
+    chain
+        .act(&path, &slot, "InsertMedia", body, &properties)
+        .await?;
     let (_, slot) = chain.slot().await?;
     if is_inserted(&slot) {
         return Ok(());
@@ -41,9 +43,9 @@ pub async fn eject_media(chain: &mut Chain) -> Result<(), Error> {
     if !is_inserted(&slot) {
         return Ok(());
     }
-    let patch = json!({ "Image": null, "Inserted": false });
+    let properties = json!({ "Image": null, "Inserted": false });
     chain
-        .act(&path, &slot, "EjectMedia", json!({}), &patch)
+        .act(&path, &slot, "EjectMedia", json!({}), &properties)
         .await?;
     let (_, slot) = chain.slot().await?;
     if !is_inserted(&slot) {
@@ -96,7 +98,7 @@ impl Chain {
         slot: &Resource,
         action: &str,
         body: serde_json::Value,
-        patch: &serde_json::Value,
+        properties: &serde_json::Value,
     ) -> Result<(), Error> {
         let target = slot.text(&format!("/Actions/#VirtualMedia.{action}/target"));
         let answer = match target.and_then(resource::path) {
@@ -110,7 +112,7 @@ impl Chain {
                         read,
                     },
                 })?,
-            None => self.patch(path, patch).await?,
+            None => self.patch(path, properties).await?,
         };
         if !(200..300).contains(&answer.status) {
             return Err(refusal(&answer, action));

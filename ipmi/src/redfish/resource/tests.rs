@@ -79,7 +79,7 @@ fn what_a_bmc_has_no_property_for_is_what_was_set() {
     let expected = BootOverride {
         device: BootDevice::Http { uri: None },
         firmware: BootFirmware::Uefi,
-        ..set.clone()
+        ..set
     };
     assert_eq!(told.boot(Some(&set)), Some(expected));
 }

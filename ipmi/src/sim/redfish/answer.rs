@@ -93,11 +93,7 @@ impl Answer {
 /// The ETag of a resource: a digest of what it says.
 pub(super) fn etag(resource: &Value) -> String {
     let digest = Sha256::digest(resource.to_string());
-    let digits: String = digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("\"{digits}\"")
+    format!("\"{}\"", hex(&digest[..8]))
 }
 
 /// Adds a resource's ETag, in its header and in its body.
@@ -106,4 +102,14 @@ pub(super) fn tagged(mut body: Value, tag: &str) -> Answer {
         object.insert("@odata.etag".to_owned(), Value::from(tag));
     }
     Answer::resource(body).with(ETAG, tag)
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+        text
+    })
 }

@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use super::Manner;
+use super::answer::hex;
 use super::state::Service;
 use crate::{BootDevice, BootFirmware, Persistence, PowerState};
 
@@ -132,7 +133,7 @@ fn odata() -> Value {
 }
 
 pub(super) fn uuid(guid: [u8; 16]) -> String {
-    let digits: String = guid.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = hex(&guid);
     let part = |from: usize, to: usize| digits[from..to].to_owned();
     [
         part(0, 8),

@@ -238,13 +238,11 @@ fn change_setup(service: &Service, body: &Value) -> Answer {
     };
     let mut state = service.state();
     for (name, value) in attributes {
-        match (state.setup.get_mut(name), value.as_str()) {
-            (Some(slot), Some(value)) => value.clone_into(slot),
-            _ => {
-                let message = format!("there is no {name}");
-                return Answer::error(BAD, "PropertyUnknown", &message);
-            }
-        }
+        let (Some(slot), Some(value)) = (state.setup.get_mut(name), value.as_str()) else {
+            let message = format!("there is no {name}");
+            return Answer::error(BAD, "PropertyUnknown", &message);
+        };
+        value.clone_into(slot);
     }
     Answer::done()
 }

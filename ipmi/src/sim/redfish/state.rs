@@ -12,6 +12,7 @@ use hyper::header::AUTHORIZATION;
 use secrecy::ExposeSecret as _;
 use subtle::ConstantTimeEq as _;
 
+use super::answer::hex;
 use super::{Config, Manner};
 use crate::BootFirmware;
 use crate::sim::Board;
@@ -140,7 +141,7 @@ impl Service {
     pub(super) fn open_session(&self) -> Option<(String, String)> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).ok()?;
-        let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = hex(&random);
         let mut state = self.state();
         let idle = self.config.idle;
         state
