@@ -110,9 +110,14 @@ pub enum Missing {
 /// When the store cannot be read at all.
 pub fn check(site: &Site, store: &Layout) -> Result<Vec<Missing>, layout::Error> {
     let mut missing = Vec::new();
-    for role in site.roles.values() {
-        if let Err(source) = resolve(store, &role.image) {
-            let role = role.name.to_string();
+    let own = site.roles.values();
+    let own = own.map(|role| (role.name.to_string(), &role.image));
+    let of_environments = site.environments.iter().flat_map(|(name, environment)| {
+        let images = environment.images.iter();
+        images.map(move |(role, image)| (format!("{role} in {name}"), image))
+    });
+    for (role, image) in own.chain(of_environments) {
+        if let Err(source) = resolve(store, image) {
             missing.push(Missing::Image { role, source });
         }
     }

@@ -12,29 +12,57 @@ use ipmi::{
 };
 use netboot_core::lifecycle::{BootBy, Outcome, Power, PowerIntent};
 use netboot_core::site::{self, Site};
+use secrecy::ExposeSecret as _;
+use zeroize::Zeroizing;
 
 use crate::cli::report::chain;
 use crate::secrets::Secrets;
 
-/// Makes the BMC of a host.
+/// Reads who we are to the BMC of a host.
 ///
 /// # Errors
-/// In words: which secret or file is missing, or what does not fit. Never a secret's contents.
-pub(super) fn reach(
+/// In words: which secret is missing. Never its contents.
+pub(super) fn credentials(
     bmc: &site::Bmc,
     site: &Site,
     secrets: &Secrets,
-    recorded: Option<&Identity>,
-) -> Result<ipmi::Bmc, String> {
+) -> Result<Credentials, String> {
     let password = secrets
         .read(site, &bmc.password)
         .map_err(|error| chain(&error))?;
-    let kg = bmc.kg.as_ref().map(|kg| secrets.bytes(site, kg)).transpose();
-    let credentials = Credentials {
+    let kg = bmc
+        .kg
+        .as_ref()
+        .map(|kg| secrets.bytes(site, kg))
+        .transpose();
+    Ok(Credentials {
         user: Arc::clone(&bmc.user),
         password,
         kg: kg.map_err(|error| chain(&error))?,
+    })
+}
+
+/// Tells whether a BMC would be shown the same.
+pub(super) fn are_same(one: &Credentials, other: &Credentials) -> bool {
+    let kg = |credentials: &Credentials| {
+        let kg = credentials.kg.as_ref();
+        kg.map(|kg| Zeroizing::new(kg.expose_secret().to_vec()))
     };
+    one.user == other.user
+        && one.password.expose_secret() == other.password.expose_secret()
+        && kg(one) == kg(other)
+}
+
+/// Makes the BMC of a host.
+///
+/// # Errors
+/// In words: which file is missing, or what does not fit. Never a secret's contents.
+pub(super) fn reach(
+    bmc: &site::Bmc,
+    secrets: &Secrets,
+    credentials: Credentials,
+    recorded: Option<&Identity>,
+) -> Result<ipmi::Bmc, String> {
     let endpoint = Endpoint {
         protocol: match bmc.protocol {
             site::Protocol::Ipmi => Protocol::Ipmi,
@@ -59,11 +87,7 @@ fn waivers(bmc: &site::Bmc) -> Result<Waivers, String> {
 }
 
 /// What was recorded is pinned: another certificate ends the connection before a password is sent.
-fn trust(
-    bmc: &site::Bmc,
-    secrets: &Secrets,
-    recorded: Option<&Identity>,
-) -> Result<Trust, String> {
+fn trust(bmc: &site::Bmc, secrets: &Secrets, recorded: Option<&Identity>) -> Result<Trust, String> {
     Ok(match &bmc.trust {
         site::Trust::Pinned(digest) => Trust::Pinned(fingerprint(digest)?),
         site::Trust::Authority(file) => {

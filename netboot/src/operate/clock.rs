@@ -18,13 +18,14 @@ impl Clock {
     /// A clock that runs so many times faster.
     #[cfg(test)]
     pub(super) fn fast(speed: u32) -> Self {
-        Self {
-            speed: Some(speed),
-        }
+        Self { speed: Some(speed) }
     }
 
     /// Returns the time now.
-    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "tests have one that is faster"))]
+    #[cfg_attr(
+        not(test),
+        expect(clippy::unused_self, reason = "tests have one that is faster")
+    )]
     pub(super) fn now(self) -> Timestamp {
         #[cfg(test)]
         if let Some(speed) = self.speed {
@@ -35,7 +36,10 @@ impl Clock {
     }
 
     /// Returns how long to wait for so long a time.
-    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "tests have one that is faster"))]
+    #[cfg_attr(
+        not(test),
+        expect(clippy::unused_self, reason = "tests have one that is faster")
+    )]
     pub(super) fn wait(self, time: Duration) -> Duration {
         #[cfg(test)]
         if let Some(speed) = self.speed {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use image_manifest::Stage;
 use ipmi::Identity;
 use netboot_core::lifecycle::{
-    Event, HostState, Operation, Policy, PowerIntent, Said, Watch,
+    Event, HostState, NoteKind, Operation, Policy, PowerIntent, Said, Watch,
 };
 use netboot_core::site::{Host, Site};
 use tokio::sync::{mpsc, watch};
@@ -22,7 +22,7 @@ use super::order::{Answer, Deed, Ledger, Refusal, Who};
 use super::persist::{self, Answered, Loaded};
 use super::power::{Ended, Job, Learned, Powers, Reached};
 use super::rollouts::Kept;
-use super::round::{Round, is_alarming};
+use super::round::{Round, Told, is_alarming};
 use super::{Chosen, Command, Place, bmc};
 use crate::cli::report::chain;
 use crate::serve::HEARTBEAT_SECONDS;
@@ -275,6 +275,7 @@ impl Executor {
     ) -> Result<(), StoreError> {
         let event = *self.event.borrow();
         let changes = round.changes(event)?;
+        let deed = deed.or_else(|| own_deed(&round));
         let stored = match deed {
             Some(deed) => self.ledger.commit(deed, changes).await,
             None => store(&self.writer, changes).await,
@@ -300,8 +301,10 @@ impl Executor {
         let actions = std::mem::take(&mut round.actions);
         let next = Instant::now();
         for (host, state) in round.into_states() {
-            self.due
-                .insert(Arc::clone(&host), next + self.clock.wait(state.tick_within()));
+            self.due.insert(
+                Arc::clone(&host),
+                next + self.clock.wait(state.tick_within()),
+            );
             self.hosts.insert(host, state);
         }
         for (host, operation, intent) in actions {
@@ -320,7 +323,9 @@ impl Executor {
             host: Arc::clone(host),
             operation,
             intent,
-            deadline: Policy::of(&site, listed).operation(&intent),
+            deadline: self
+                .clock
+                .wait(Policy::of(&site, listed).operation(&intent)),
             bmc,
         });
     }
@@ -337,15 +342,31 @@ impl Executor {
             return Ok(known.clone());
         }
         let place = &self.place;
-        let bmc = bmc::reach(described, &place.site, &place.secrets, recorded.as_ref())?;
+        let credentials = bmc::credentials(described, &place.site, &place.secrets)?;
+        let known = credentials.clone();
+        let bmc = bmc::reach(described, &place.secrets, known, recorded.as_ref())?;
         let reached = Reached {
             bmc: Arc::new(bmc),
             described: Arc::new(described.clone()),
+            credentials,
             recorded,
         };
-        self.reached
-            .insert(Arc::clone(&host.name), reached.clone());
+        self.reached.insert(Arc::clone(&host.name), reached.clone());
         Ok(reached)
+    }
+
+    /// Reads a host's secrets again after its BMC refused them; tells whether they are others now.
+    fn renew(&mut self, host: &Arc<str>) -> bool {
+        let Some(known) = self.reached.get(host) else {
+            return false;
+        };
+        let place = &self.place;
+        let now = bmc::credentials(&known.described, &place.site, &place.secrets);
+        let renewed = now.is_ok_and(|now| !bmc::are_same(&now, &known.credentials));
+        if renewed {
+            self.reached.remove(host);
+        }
+        renewed
     }
 
     /// An operation on a host's power ended.
@@ -353,9 +374,8 @@ impl Executor {
         self.metrics
             .operated(&ended.intent, &ended.outcome, ended.problem);
         self.remember_problem(&ended.host, bmc::trouble(&ended.outcome));
-        if ended.problem == Some("refused") {
-            // The password may have been changed where it is kept.
-            self.reached.remove(&ended.host);
+        if ended.problem == Some("refused") && self.renew(&ended.host) {
+            self.retarget();
         }
         let event = Event::PowerDone {
             operation: ended.operation,
@@ -465,7 +485,10 @@ impl Executor {
         let old = std::mem::replace(&mut self.place, place);
         let site = Arc::clone(&self.place.site);
         let mut events = Vec::new();
-        for host in site.hosts().filter(|host| self.hosts.contains_key(&host.name)) {
+        for host in site
+            .hosts()
+            .filter(|host| self.hosts.contains_key(&host.name))
+        {
             let name = Arc::clone(&host.name);
             match old.site.host(&host.name) {
                 None => events.push((name, Event::Restarted)),
@@ -499,6 +522,7 @@ impl Executor {
     /// The poller read the power of some hosts.
     async fn polled(&mut self, polled: super::poll::Polled) {
         let mut round = Round::new(self.clock.now());
+        let mut refused = false;
         for (host, seen) in polled.0 {
             // An operation that is under way sees more, and in the right order.
             if self.powers.is_busy(&host) {
@@ -512,12 +536,35 @@ impl Executor {
                 Err((label, problem)) => {
                     self.metrics.bmc_failed(label);
                     self.remember_problem(&host, Some(problem));
+                    // The password may have been changed where it is kept.
+                    if label == "refused" {
+                        refused |= self.renew(&host);
+                    }
                 }
             }
+        }
+        if refused {
+            self.retarget();
         }
         // The next poll says it again.
         drop(self.commit(round, None).await);
     }
+}
+
+/// Returns what the appliance did of its own accord, for the audit log.
+fn own_deed(round: &Round) -> Option<Deed> {
+    let own = [NoteKind::RolledBack, NoteKind::Healing].map(NoteKind::label);
+    let told = || round.told.iter().filter(|told| own.contains(&told.kind));
+    let action = told().next()?.kind;
+    let joined = |each: fn(&Told) -> &str, by| told().map(each).collect::<Vec<_>>().join(by);
+    Some(Deed {
+        at: round.now,
+        who: Who::appliance(),
+        action,
+        object: joined(|told| &told.subject, " "),
+        request: serde_json::Value::Null,
+        outcome: joined(|told| &told.text, "; "),
+    })
 }
 
 /// Writes changes; none are on disk already.

@@ -150,7 +150,8 @@ impl Executor {
             intent: id.clone(),
             by,
         };
-        self.same_for_all(order, hosts, "rollback", &id, event).await
+        self.same_for_all(order, hosts, "rollback", &id, event)
+            .await
     }
 
     async fn power(
@@ -236,8 +237,15 @@ impl Executor {
         }
         let names: Vec<&str> = hosts.iter().map(|host| &*host.name).collect();
         let object = names.join(" ");
-        self.accept(order, round, wanted.action, object, wanted.request, accepted)
-            .await
+        self.accept(
+            order,
+            round,
+            wanted.action,
+            object,
+            wanted.request,
+            accepted,
+        )
+        .await
     }
 
     /// Stores an order with all that it leads to, and its answer under its key.
@@ -406,7 +414,9 @@ impl Executor {
     ) -> Result<String, Refusal> {
         let known = self.identities.get(host);
         let outcome = match (known, enroll) {
-            (Some(known), _) if *known == identity => return Ok("is recorded so already".to_owned()),
+            (Some(known), _) if *known == identity => {
+                return Ok("is recorded so already".to_owned());
+            }
             (Some(known), Enroll::Record) => {
                 return Err(Refusal::Conflict {
                     reason: format!(

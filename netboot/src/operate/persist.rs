@@ -58,10 +58,7 @@ pub(super) struct Loaded {
 ///
 /// # Errors
 /// When a document holds what no version of this program writes.
-pub(super) fn load(
-    documents: &[DocumentRow],
-    newest: &[RecordRow],
-) -> Result<Loaded, StoreError> {
+pub(super) fn load(documents: &[DocumentRow], newest: &[RecordRow]) -> Result<Loaded, StoreError> {
     let newest = newest.iter().find(|record| record.kind == EVENT);
     let mut loaded = Loaded {
         event: newest.map_or(0, |record| record.seq),

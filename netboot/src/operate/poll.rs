@@ -25,6 +25,10 @@ const READ: Duration = Duration::from_secs(5);
 /// BMCs that are asked at the same time.
 const AT_ONCE: usize = 128;
 
+/// Rounds that a BMC which failed again and again is left alone: it may be gone, and an account
+/// that is refused too often is locked by many.
+const LONGEST_PAUSE: u32 = 15;
+
 /// Answers that are taken in one transaction.
 const BATCH: usize = 256;
 
@@ -53,18 +57,61 @@ pub(super) async fn run(
 ) {
     let mut rounds = interval(clock.wait(EVERY));
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pauses = Pauses::default();
     loop {
         rounds.tick().await;
-        let now = targets.borrow_and_update().clone();
-        if poll(now, &polled).await.is_err() {
+        if targets.has_changed().unwrap_or(false) {
+            // Whatever was wrong may have been put right.
+            pauses = Pauses::default();
+        }
+        let mut now = targets.borrow_and_update().clone();
+        now.0.retain(|host, _| pauses.is_due(host));
+        if poll(now, &polled, &mut pauses).await.is_err() {
             return;
         }
+    }
+}
+
+/// Which BMCs are left alone, and for how many rounds.
+#[derive(Debug, Default)]
+struct Pauses(HashMap<Arc<str>, Pause>);
+
+#[derive(Debug, Default)]
+struct Pause {
+    failures: u32,
+    rounds: u32,
+}
+
+impl Pauses {
+    /// Counts a round, and tells whether a BMC is asked in it.
+    fn is_due(&mut self, host: &Arc<str>) -> bool {
+        let Some(pause) = self.0.get_mut(host) else {
+            return true;
+        };
+        let due = pause.rounds == 0;
+        pause.rounds = pause.rounds.saturating_sub(1);
+        due
+    }
+
+    /// Remembers whether a BMC answered: after the second failure it is asked in every second
+    /// round, then in every fourth.
+    fn note(&mut self, read: &Read) {
+        let (host, answer) = read;
+        if answer.is_ok() {
+            self.0.remove(host);
+            return;
+        }
+        let pause = self.0.entry(Arc::clone(host)).or_default();
+        pause.failures = pause.failures.saturating_add(1);
+        let doubled = 1_u32.checked_shl(pause.failures - 1).unwrap_or(u32::MAX);
+        pause.rounds = (doubled - 1).min(LONGEST_PAUSE);
     }
 }
 
 async fn poll(
     targets: Targets,
     polled: &mpsc::Sender<Polled>,
+    pauses: &mut Pauses,
 ) -> Result<(), mpsc::error::SendError<Polled>> {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = JoinSet::new();
@@ -87,6 +134,7 @@ async fn poll(
                 break;
             }
         }
+        batch.iter().for_each(|read| pauses.note(read));
         polled.send(Polled(std::mem::take(&mut batch))).await?;
     }
     Ok(())
@@ -96,4 +144,26 @@ async fn read(reached: &Reached) -> Result<Power, (&'static str, String)> {
     let failed = |error: ipmi::Error| (error.label(), error.to_string());
     let power = reached.bmc.power(READ).await.map_err(failed)?;
     Ok(bmc::power(&power))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bmc_that_fails_is_asked_less_and_less() {
+        let host: Arc<str> = "web1".into();
+        let mut pauses = Pauses::default();
+        let mut asked = Vec::new();
+        for round in 0..60 {
+            if pauses.is_due(&host) {
+                asked.push(round);
+                let failed = ("unreachable", "no answer".to_owned());
+                pauses.note(&(Arc::clone(&host), Err(failed)));
+            }
+        }
+        assert_eq!(asked, [0, 1, 3, 7, 15, 31, 47]);
+        pauses.note(&(Arc::clone(&host), Ok(Power::On)));
+        assert!(pauses.is_due(&host) && pauses.is_due(&host));
+    }
 }

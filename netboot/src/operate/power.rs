@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipmi::{Bmc, Expected, Identity, Journal, OperationId, Seen, Step, journal};
+use ipmi::{Bmc, Credentials, Expected, Identity, Journal, OperationId, Seen, Step, journal};
 use netboot_core::lifecycle::{Operation, Outcome, Power, PowerIntent};
 use netboot_core::site;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -36,6 +36,8 @@ pub(super) struct Job {
 pub(super) struct Reached {
     pub(super) bmc: Arc<Bmc>,
     pub(super) described: Arc<site::Bmc>,
+    /// Who we are to it.
+    pub(super) credentials: Credentials,
     /// What was recorded of it.
     pub(super) recorded: Option<Identity>,
 }
@@ -145,7 +147,12 @@ impl Powers {
 async fn run(job: &Job, learn: &mpsc::Sender<Learned>) -> (Outcome, Option<&'static str>) {
     let reached = match &job.bmc {
         Ok(reached) => reached,
-        Err(why) => return (Outcome::Refused { why: why.clone() }, Some("unreachable-by-site")),
+        Err(why) => {
+            return (
+                Outcome::Refused { why: why.clone() },
+                Some("unreachable-by-site"),
+            );
+        }
     };
     match carry_out(job, reached, learn).await {
         Ok(power) => (Outcome::Done { power }, None),
@@ -219,7 +226,9 @@ async fn recognise(
         };
         let ends = |_| Failed::Unstored("the appliance stops".to_owned());
         learn.send(learned).await.map_err(|_| ends(()))?;
-        wait.await.map_err(|_| ends(()))?.map_err(Failed::Unstored)?;
+        wait.await
+            .map_err(|_| ends(()))?
+            .map_err(Failed::Unstored)?;
     }
     Ok(expected)
 }

@@ -134,7 +134,11 @@ impl Executor {
     }
 
     fn oldest_rollout(&self) -> Option<Arc<str>> {
-        let over = || self.rollouts.iter().filter(|(_, rollout)| rollout.is_over());
+        let over = || {
+            self.rollouts
+                .iter()
+                .filter(|(_, rollout)| rollout.is_over())
+        };
         if over().count() < KEPT {
             return None;
         }
@@ -196,7 +200,10 @@ impl Executor {
 
     /// Takes all rollouts as far as they can go now.
     pub(super) async fn rollouts_go_on(&mut self) {
-        let open = self.rollouts.iter().filter(|(_, rollout)| !rollout.is_over());
+        let open = self
+            .rollouts
+            .iter()
+            .filter(|(_, rollout)| !rollout.is_over());
         let open: Vec<Arc<str>> = open.map(|(id, _)| Arc::clone(id)).collect();
         for id in open {
             self.go_on(&id).await;

@@ -87,7 +87,8 @@ impl StateView {
     /// Shows a host's state beside what its policy wants, and what is wrong with its BMC.
     #[must_use]
     pub fn with(state: &HostState, policy: &Policy, bmc: Option<String>) -> Self {
-        let shown = |finding: Finding| format!("{}: {}; {}", finding.drift, finding.text, finding.healing);
+        let shown =
+            |finding: Finding| format!("{}: {}; {}", finding.drift, finding.text, finding.healing);
         let trouble = match &state.phase {
             Phase::Stopped { why, .. } => Some(why.clone()),
             Phase::Active(work) => work.trouble.clone(),

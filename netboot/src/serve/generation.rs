@@ -79,7 +79,10 @@ impl Appliance {
         let began = Began {
             host: Arc::clone(host),
             boot: boot.to_owned(),
-            generation: booting.chosen.as_ref().map_or(0, |chosen| chosen.generation),
+            generation: booting
+                .chosen
+                .as_ref()
+                .map_or(0, |chosen| chosen.generation),
             adopt: booting.chosen.is_none().then(adopt),
         };
         let chosen = self.operator.began(began).await;

@@ -12,7 +12,11 @@ async fn killed(kill: Kill) -> bool {
     let first = rig.start().await;
     first
         .operator
-        .enroll(order(), "web1".parse().unwrap(), super::super::Enroll::Record)
+        .enroll(
+            order(),
+            "web1".parse().unwrap(),
+            super::super::Enroll::Record,
+        )
         .await
         .unwrap();
 
@@ -27,7 +31,10 @@ async fn killed(kill: Kill) -> bool {
         let deployed = async {
             // It was killed when there is no answer.
             drop(operator.deploy(asked.clone(), deploy("two")).await);
-            until(&operator, "first", |state| state.phase == "idle" && state.generation == Some(1)).await;
+            until(&operator, "first", |state| {
+                state.phase == "idle" && state.generation == Some(1)
+            })
+            .await;
         };
         tokio::select! {
             () = rig.fate.killed.notified() => true,

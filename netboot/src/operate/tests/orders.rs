@@ -8,7 +8,12 @@ use super::rig::{
 };
 use crate::store::Change;
 
-async fn with_host<T>(rig: &Rig, running: &super::rig::Running, life: &mut Life, work: impl Future<Output = T>) -> T {
+async fn with_host<T>(
+    rig: &Rig,
+    running: &super::rig::Running,
+    life: &mut Life,
+    work: impl Future<Output = T>,
+) -> T {
     tokio::select! {
         () = rig.live(&running.operator, life) => unreachable!("a host lives on"),
         done = work => done,
@@ -27,7 +32,13 @@ async fn a_dry_run_prints_the_plan_and_changes_nothing() {
     let plan = running.operator.deploy(dry, deploy("two")).await.unwrap();
     assert!(!plan.done && plan.id.is_none());
     let steps = plan.hosts[0].steps.join("\n");
-    for step in ["generation 1", "it is off", "network", "it is on", "report itself well"] {
+    for step in [
+        "generation 1",
+        "it is off",
+        "network",
+        "it is on",
+        "report itself well",
+    ] {
         assert!(steps.contains(step), "{step} in {steps}");
     }
     assert_eq!(rig.store.changes().len(), before);
@@ -37,24 +48,31 @@ async fn a_dry_run_prints_the_plan_and_changes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_never_reports_is_rolled_back_within_its_deadline() {
     let rig = Rig::new().await;
-    let mut life = Life {
-        mute: vec!["three"],
-        ..Life::default()
-    };
+    let mut life = Life::default();
+    life.mute.push("three");
     let running = rig.start().await;
     let operator = running.operator.clone();
     let work = async {
         operator.deploy(order(), deploy("two")).await.unwrap();
-        until(&operator, "healthy", |state| state.phase == "idle" && state.generation == Some(1)).await;
+        until(&operator, "healthy", |state| {
+            state.phase == "idle" && state.generation == Some(1)
+        })
+        .await;
         operator.deploy(order(), deploy("three")).await.unwrap();
-        until(&operator, "rolled back", |state| state.phase == "idle" && state.generation == Some(3)).await;
+        until(&operator, "rolled back", |state| {
+            state.phase == "idle" && state.generation == Some(3)
+        })
+        .await;
     };
     with_host(&rig, &running, &mut life, work).await;
     let history = generations(&operator).await;
     let outcomes: Vec<&str> = history.iter().map(|one| one.outcome.as_str()).collect();
     assert_eq!(outcomes, ["healthy", "failed", "healthy"], "{history:?}");
     assert_eq!(history[0].tree, history[2].tree);
-    assert!(history[1].why.as_ref().unwrap().contains("2 min"), "{history:?}");
+    assert!(
+        history[1].why.as_ref().unwrap().contains("2 min"),
+        "{history:?}"
+    );
     assert_eq!((rig.offs(), rig.ons()), (3, 3));
     assert!(!leaks(&rig.store, rig.data.path()));
     let told = format!("{:?}", rig.store.records("event"));
@@ -68,11 +86,23 @@ async fn with_a_full_store_nothing_is_done_until_there_is_room() {
     let operator = running.operator.clone();
     rig.store.fill();
     let refused = operator.deploy(order(), deploy("two")).await;
-    assert!(matches!(refused, Err(Refusal::Unavailable { .. })), "{refused:?}");
-    let refused = operator.power(order(), "web1".parse().unwrap(), Power::ForceOff).await;
-    assert!(matches!(refused, Err(Refusal::Unavailable { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Refusal::Unavailable { .. })),
+        "{refused:?}"
+    );
+    let refused = operator
+        .power(order(), "web1".parse().unwrap(), Power::ForceOff)
+        .await;
+    assert!(
+        matches!(refused, Err(Refusal::Unavailable { .. })),
+        "{refused:?}"
+    );
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    assert_eq!(rig.chassis.acts(), [], "nothing was promised, nothing was done");
+    assert_eq!(
+        rig.chassis.acts(),
+        [],
+        "nothing was promised, nothing was done"
+    );
     assert_eq!(state(&operator).await.phase, "idle");
     rig.store.make_room();
     let mut life = Life::default();
@@ -82,7 +112,10 @@ async fn with_a_full_store_nothing_is_done_until_there_is_room() {
         rig.store.fill();
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         rig.store.make_room();
-        until(&operator, "healthy", |state| state.phase == "idle" && state.generation == Some(1)).await;
+        until(&operator, "healthy", |state| {
+            state.phase == "idle" && state.generation == Some(1)
+        })
+        .await;
     };
     with_host(&rig, &running, &mut life, work).await;
     assert_eq!((rig.offs(), rig.ons()), (1, 1));
@@ -94,17 +127,36 @@ async fn another_machine_behind_the_bmc_is_not_touched() {
     let running = rig.start().await;
     let operator = running.operator.clone();
     let web1 = || "web1".parse().unwrap();
-    operator.enroll(order(), web1(), super::super::Enroll::Record).await.unwrap();
-    rig.board.faults().set(ipmi::sim::Fault::OtherIdentity(identity("S2")));
-    operator.power(order(), web1(), Power::ForceOff).await.unwrap();
+    operator
+        .enroll(order(), web1(), super::super::Enroll::Record)
+        .await
+        .unwrap();
+    rig.board
+        .faults()
+        .set(ipmi::sim::Fault::OtherIdentity(identity("S2")));
+    operator
+        .power(order(), web1(), Power::ForceOff)
+        .await
+        .unwrap();
     until(&operator, "refused", |state| state.bmc.is_some()).await;
     let seen = state(&operator).await;
     assert!(seen.bmc.unwrap().contains("another machine"));
     assert_eq!(rig.chassis.acts(), []);
-    let refused = operator.enroll(order(), web1(), super::super::Enroll::Record).await;
-    assert!(matches!(refused, Err(Refusal::Conflict { .. })), "{refused:?}");
-    operator.enroll(order(), web1(), super::super::Enroll::Replace).await.unwrap();
-    operator.power(order(), web1(), Power::ForceOff).await.unwrap();
+    let refused = operator
+        .enroll(order(), web1(), super::super::Enroll::Record)
+        .await;
+    assert!(
+        matches!(refused, Err(Refusal::Conflict { .. })),
+        "{refused:?}"
+    );
+    operator
+        .enroll(order(), web1(), super::super::Enroll::Replace)
+        .await
+        .unwrap();
+    operator
+        .power(order(), web1(), Power::ForceOff)
+        .await
+        .unwrap();
     until(&operator, "off", |state| state.phase == "idle").await;
     assert_eq!(rig.offs(), 1);
 }
@@ -114,10 +166,12 @@ async fn orders_are_refused_with_reasons() {
     let rig = Rig::new().await;
     let hosts: String = (2..6)
         .map(|number| {
-            format!("[[host]]\nname = \"web{number}\"\nmacs = [\"52:54:00:00:00:0{number}\"]\nrole = \"web\"\n")
+            format!("[[host]]\nname = \"web{number}\"\nmacs = [\"52:54:00:00:00:0{number}\"]\naddress = \"10.77.0.1{number}\"\nrole = \"web\"\n")
         })
         .collect();
-    let more = format!("{hosts}protected = true\n[limits]\nhosts-at-once = 2\npercent-of-site = 60\npercent-of-role = 100\n");
+    let more = format!(
+        "{hosts}protected = true\n[limits]\nhosts-at-once = 2\npercent-of-site = 60\npercent-of-role = 100\n"
+    );
     let running = rig.start_with(rig.site(&more)).await;
     let operator = &running.operator;
     let of = |hosts: &str| {
@@ -134,13 +188,35 @@ async fn orders_are_refused_with_reasons() {
         ("no such host", order(), of("web9"), "unknown"),
         ("another's host", scoped(), of("web2"), "forbidden"),
         ("a protected host", order(), of("web5"), "protected"),
-        ("most of the site", order(), of("web1 web2 web3 web4"), "too-wide"),
-        ("more than at once", order(), of("web1 web2 web3"), "too-wide"),
-        ("no such image", order(), super::super::DeployOrder { image: Some("nine".to_owned()), ..of("web1") }, "invalid"),
+        (
+            "most of the site",
+            order(),
+            of("web1 web2 web3 web4"),
+            "too-wide",
+        ),
+        (
+            "more than at once",
+            order(),
+            of("web1 web2 web3"),
+            "too-wide",
+        ),
+        (
+            "no such image",
+            order(),
+            super::super::DeployOrder {
+                image: Some("nine".to_owned()),
+                ..of("web1")
+            },
+            "invalid",
+        ),
     ];
     for (name, order, deploy, expected) in cases {
         let refused = operator.deploy(order, deploy).await;
-        assert_eq!(refused.as_ref().map_err(Refusal::label).err(), Some(expected), "{name}: {refused:?}");
+        assert_eq!(
+            refused.as_ref().map_err(Refusal::label).err(),
+            Some(expected),
+            "{name}: {refused:?}"
+        );
     }
     let overridden = Order {
         limits: Limits::Overridden,
@@ -148,8 +224,13 @@ async fn orders_are_refused_with_reasons() {
         ..order()
     };
     operator.deploy(overridden, of("all")).await.unwrap();
-    let refused = operator.power(order(), "web2".parse().unwrap(), Power::Off).await;
-    assert!(matches!(refused, Err(Refusal::Conflict { .. })), "it has no BMC: {refused:?}");
+    let refused = operator
+        .power(order(), "web2".parse().unwrap(), Power::Off)
+        .await;
+    assert!(
+        matches!(refused, Err(Refusal::Conflict { .. })),
+        "it has no BMC: {refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -160,8 +241,16 @@ async fn a_key_makes_asking_twice_asking_once() {
         key: Some("k".to_owned()),
         ..order()
     };
-    let first = running.operator.deploy(keyed(), deploy("two")).await.unwrap();
-    let second = running.operator.deploy(keyed(), deploy("two")).await.unwrap();
+    let first = running
+        .operator
+        .deploy(keyed(), deploy("two"))
+        .await
+        .unwrap();
+    let second = running
+        .operator
+        .deploy(keyed(), deploy("two"))
+        .await
+        .unwrap();
     assert_eq!(first, second);
     let other = running.operator.deploy(keyed(), deploy("three")).await;
     assert!(matches!(other, Err(Refusal::Conflict { .. })), "{other:?}");

@@ -255,9 +255,8 @@ impl Rig {
     }
 
     pub(super) fn offs(&self) -> usize {
-        let off = |kind: &&ResetKind| {
-            matches!(kind, ResetKind::ForceOff | ResetKind::GracefulShutdown)
-        };
+        let off =
+            |kind: &&ResetKind| matches!(kind, ResetKind::ForceOff | ResetKind::GracefulShutdown);
         self.chassis.acts().iter().filter(off).count()
     }
 
@@ -340,7 +339,9 @@ pub(super) fn site(hosts: &str) -> Arc<Site> {
 fn publish(layout: &Layout, name: &str) {
     let artifact = |role, file: &str| {
         let mut ingest = layout.ingest().unwrap();
-        ingest.append(format!("{file} of {name}").as_bytes()).unwrap();
+        ingest
+            .append(format!("{file} of {name}").as_bytes())
+            .unwrap();
         let (digest, size) = ingest.finish().unwrap();
         Artifact {
             role,
@@ -417,7 +418,10 @@ pub(super) async fn until(operator: &Operator, what: &str, is: impl Fn(&StateVie
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    if tokio::time::timeout(Duration::from_mins(1), wait).await.is_err() {
+    if tokio::time::timeout(Duration::from_mins(1), wait)
+        .await
+        .is_err()
+    {
         panic!("{what}: {:?}", state(operator).await);
     }
 }
