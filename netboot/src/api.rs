@@ -113,7 +113,6 @@ pub(crate) struct Api {
     consoles: Arc<Semaphore>,
     backups: Arc<Semaphore>,
     answers: Family<[(&'static str, String); 1], Counter>,
-    router: std::sync::OnceLock<Router>,
 }
 
 impl std::fmt::Debug for Api {
@@ -138,10 +137,7 @@ impl Api {
     ///
     /// # Errors
     /// When the tokens cannot be read, or the first one cannot be made or stored.
-    pub(crate) async fn open(
-        parts: Parts,
-        registry: &mut Registry,
-    ) -> Result<Arc<Self>, ApiError> {
+    pub(crate) async fn open(parts: Parts, registry: &mut Registry) -> Result<Arc<Self>, ApiError> {
         crate::backup::sweep(&parts.data);
         let stored = match Reader::open(&parts.data).await? {
             Some(mut reader) => reader.documents(Some(crate::auth::KIND)).await?,
@@ -157,7 +153,11 @@ impl Api {
             );
         }
         let answers = Family::default();
-        registry.register("api_answers", "Answers of the operator's API by status", answers.clone());
+        registry.register(
+            "api_answers",
+            "Answers of the operator's API by status",
+            answers.clone(),
+        );
         let api = Arc::new(Self {
             parts,
             tokens,
@@ -169,7 +169,6 @@ impl Api {
             consoles: Arc::new(Semaphore::new(CONSOLES)),
             backups: Arc::new(Semaphore::new(1)),
             answers,
-            router: std::sync::OnceLock::new(),
         });
         Ok(api)
     }
@@ -177,7 +176,9 @@ impl Api {
     /// Serves a listener until it is dropped.
     pub(crate) async fn run(self: Arc<Self>, listener: TcpListener, tls: Arc<Tls>) {
         let speech = Speech::Tls(tls.config());
-        connections::accept(Arc::new(Door(self)), CONNECTIONS, vec![(listener, speech)]).await;
+        let router = router(&self);
+        let door = Arc::new(Door { api: self, router });
+        connections::accept(door, CONNECTIONS, vec![(listener, speech)]).await;
     }
 
     fn site(&self) -> Arc<Site> {
@@ -186,22 +187,27 @@ impl Api {
 }
 
 /// The API as connections see it.
-struct Door(Arc<Api>);
+struct Door {
+    api: Arc<Api>,
+    router: Router,
+}
 
 impl Service for Door {
     type Body = Body;
 
     async fn answer(&self, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
         request.extensions_mut().insert(From(peer.remote));
-        let router = self.0.router.get_or_init(|| router(&self.0));
-        let Ok(response) = router.clone().call(request).await;
+        let Ok(response) = self.router.clone().call(request).await;
         let status = response.status().as_u16().to_string();
-        self.0.answers.get_or_create(&[("status", status)]).inc();
+        self.api.answers.get_or_create(&[("status", status)]).inc();
         response
     }
 
     fn turned_away(&self, why: &'static str) {
-        self.0.answers.get_or_create(&[("status", why.to_owned())]).inc();
+        self.api
+            .answers
+            .get_or_create(&[("status", why.to_owned())])
+            .inc();
     }
 }
 

@@ -7,7 +7,6 @@ mod archive;
 mod restore;
 mod take;
 
-
 use std::io;
 use std::path::PathBuf;
 

@@ -39,9 +39,15 @@ pub(super) async fn take(
     Ordered(order): Ordered,
 ) -> Result<Response, Problem> {
     let allowed = whole_site(&order.who);
-    api.judged(&order, "backup", "site", &json!({}), allowed).await?;
+    api.judged(&order, "backup", "site", &json!({}), allowed)
+        .await?;
     let Ok(turn) = Arc::clone(&api.backups).try_acquire_owned() else {
-        return Err(Problem::new(409, "conflict", "something else is under way", "a backup is being taken"));
+        return Err(Problem::new(
+            409,
+            "conflict",
+            "something else is under way",
+            "a backup is being taken",
+        ));
     };
     let deed = Deed {
         at: now(),
@@ -52,11 +58,22 @@ pub(super) async fn take(
         outcome: "done".to_owned(),
     };
     // Before it is taken, so that the copy says who has it.
-    api.parts.ledger.commit(deed, Vec::new()).await.map_err(Refusal::from)?;
-    let taken = backup::take(&api.parts.data, now()).await.map_err(|error| {
-        tracing::warn!(error = %chain(&error), "backup failed");
-        Problem::new(503, "unavailable", "the appliance cannot do it now", chain(&error))
-    })?;
+    api.parts
+        .ledger
+        .commit(deed, Vec::new())
+        .await
+        .map_err(Refusal::from)?;
+    let taken = backup::take(&api.parts.data, now())
+        .await
+        .map_err(|error| {
+            tracing::warn!(error = %chain(&error), "backup failed");
+            Problem::new(
+                503,
+                "unavailable",
+                "the appliance cannot do it now",
+                chain(&error),
+            )
+        })?;
     let (pieces, stream) = mpsc::channel(WAITING);
     tokio::task::spawn_blocking(move || {
         let mut out = io::BufWriter::with_capacity(PIECE, Pieces(pieces.clone()));
@@ -98,6 +115,8 @@ impl hyper::body::Body for Stream {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+        self.0
+            .poll_recv(context)
+            .map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }

@@ -56,8 +56,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
         Query::try_from_uri(&parts.uri)
             .map(|Query(asked)| Self(asked))
             .map_err(|error| {
-                Problem::new(400, "query", "the query is not understood", error.body_text())
-                    .help("`/v1/openapi.json` says what is expected")
+                Problem::new(
+                    400,
+                    "query",
+                    "the query is not understood",
+                    error.body_text(),
+                )
+                .help("`/v1/openapi.json` says what is expected")
             })
     }
 }

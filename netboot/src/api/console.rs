@@ -42,7 +42,10 @@ pub(super) async fn open(
         let host = api.host_for(&site, &who, &name)?;
         api.parts.operator.console(&host.name).await
     };
-    let asks = request.headers().get(UPGRADE).is_some_and(|asked| asked == CONSOLE);
+    let asks = request
+        .headers()
+        .get(UPGRADE)
+        .is_some_and(|asked| asked == CONSOLE);
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let (true, Some(upgrade)) = (asks, upgrade) else {
         return Err(Problem::new(
@@ -53,12 +56,18 @@ pub(super) async fn open(
         ));
     };
     let Ok(place) = Arc::clone(&api.consoles).try_acquire_owned() else {
-        return Err(Problem::new(503, "consoles", "too many consoles", "all consoles are in use"));
+        return Err(Problem::new(
+            503,
+            "consoles",
+            "too many consoles",
+            "all consoles are in use",
+        ));
     };
     let console = match opened.await {
         Ok(console) => console,
         Err(refusal) => {
-            api.refused(&who, "console", &name, json!({}), &refusal.to_string()).await;
+            api.refused(&who, "console", &name, json!({}), &refusal.to_string())
+                .await;
             return Err(refusal.into());
         }
     };
@@ -70,12 +79,20 @@ pub(super) async fn open(
         request: json!({}),
         outcome: "opened".to_owned(),
     };
-    api.parts.ledger.commit(deed, Vec::new()).await.map_err(Refusal::from)?;
+    api.parts
+        .ledger
+        .commit(deed, Vec::new())
+        .await
+        .map_err(Refusal::from)?;
     tokio::spawn(async move {
         if let Ok(upgraded) = upgrade.await {
             relay(TokioIo::new(upgraded), console).await;
         }
-        tracing::info!(host = name.as_str(), token = who.name.as_str(), "console closed");
+        tracing::info!(
+            host = name.as_str(),
+            token = who.name.as_str(),
+            "console closed"
+        );
         drop(place);
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();

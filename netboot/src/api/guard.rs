@@ -27,7 +27,10 @@ pub(super) async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let peer = request.extensions().get::<From>().map(|from| from.0.ip().to_canonical());
+    let peer = request
+        .extensions()
+        .get::<From>()
+        .map(|from| from.0.ip().to_canonical());
     let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let asked = format!("{} {}", request.method(), request.uri().path());
     if let Err(wait) = api.by_peer.take(&peer, Instant::now()) {
@@ -61,21 +64,30 @@ pub(super) async fn admit(
 
 /// Answers who asks for what is not there.
 pub(super) async fn nothing() -> Problem {
-    Problem::new(404, "route", "nothing is here", "nothing is served under this path")
-        .help("`/v1/openapi.json` says what is")
+    Problem::new(
+        404,
+        "route",
+        "nothing is here",
+        "nothing is served under this path",
+    )
+    .help("`/v1/openapi.json` says what is")
 }
 
 /// Answers who asks in a way that is not there.
 pub(super) async fn method() -> Problem {
-    Problem::new(405, "method", "not with this method", "this path has other methods")
-        .help("`/v1/openapi.json` says which")
+    Problem::new(
+        405,
+        "method",
+        "not with this method",
+        "this path has other methods",
+    )
+    .help("`/v1/openapi.json` says which")
 }
 
 fn too_fast(wait: Duration, who: &str) -> Response {
     let seconds = wait.as_secs() + 1;
     let detail = format!("{who} asks too often; wait {seconds} s");
-    let mut response =
-        Problem::new(429, "pace", "too many requests", detail).into_response();
+    let mut response = Problem::new(429, "pace", "too many requests", detail).into_response();
     response
         .headers_mut()
         .insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -116,8 +128,14 @@ impl Api {
             scope: None,
         };
         let reason = denied.to_string();
-        self.refused(&stranger, "request", asked, serde_json::Value::Null, &reason)
-            .await;
+        self.refused(
+            &stranger,
+            "request",
+            asked,
+            serde_json::Value::Null,
+            &reason,
+        )
+        .await;
         tokio::time::sleep(wait).await;
         let mut response = Problem::new(401, "token", "who are you?", reason)
             .help(help(denied))
@@ -154,7 +172,11 @@ impl Api {
             who: who.clone(),
             action,
             object: object.to_owned(),
-            request: if request.is_null() { json!({}) } else { request },
+            request: if request.is_null() {
+                json!({})
+            } else {
+                request
+            },
             outcome: format!("refused: {reason}{more}"),
         };
         if let Err(error) = self.parts.ledger.commit(deed, Vec::new()).await {

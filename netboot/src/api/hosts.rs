@@ -112,7 +112,9 @@ pub(super) async fn list(
         let Some(host) = site.host(&view.name) else {
             continue;
         };
-        let wanted = selector.as_ref().is_none_or(|selector| selector.selects(host));
+        let wanted = selector
+            .as_ref()
+            .is_none_or(|selector| selector.selects(host));
         if !wanted || !sees(&who, host) {
             continue;
         }
@@ -169,7 +171,12 @@ fn selector(text: &str, site: &Site) -> Result<Selector, Problem> {
     let read = text.parse::<Selector>();
     read.and_then(|selector| selector.check(site).map(|()| selector))
         .map_err(|error| {
-            Problem::new(400, "selector", "the hosts are not known", error.to_string())
+            Problem::new(
+                400,
+                "selector",
+                "the hosts are not known",
+                error.to_string(),
+            )
         })
 }
 

@@ -11,14 +11,16 @@ use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::{Problem, backup, console, hosts, orders, records, rollouts, site, tokens};
 
-/// The operator's API of a Firstboot appliance.
-///
-/// Every call but this document needs a bearer token; the scopes of a call's security are the lowest role that may make
-/// it: `viewer`, `operator` or `admin`. What is refused is answered with a problem document (RFC 9457). Times are in
-/// milliseconds since 1970.
+/// What the document is made of.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Firstboot", version = "1"),
+    info(
+        title = "Firstboot",
+        version = "1",
+        description = "The operator's API of a Firstboot appliance.\n\nEvery call but the one for this document needs a \
+            bearer token. The scope of a call's security is the lowest role that may make it: `viewer`, `operator` or \
+            `admin`. What is refused is answered with a problem document (RFC 9457). Times are in milliseconds since 1970."
+    ),
     paths(
         hosts::list,
         hosts::one,
@@ -93,7 +95,10 @@ impl IntoResponses for Refusals {
             ("403", "The token's role or hosts do not suffice."),
             ("404", "There is no such thing."),
             ("409", "Something else is under way, or a limit holds."),
-            ("429", "Too many requests; `Retry-After` says how long to wait."),
+            (
+                "429",
+                "Too many requests; `Retry-After` says how long to wait.",
+            ),
             ("502", "A BMC refuses."),
             ("503", "The appliance cannot do it now."),
         ]

@@ -61,7 +61,8 @@ pub(super) async fn deploy(
 ) -> Result<Answer<Accepted>, Problem> {
     let (object, request) = (deploy.hosts.to_string(), json!(deploy));
     let settled = api.parts.operator.deploy(order.clone(), deploy).await;
-    api.settle(&order, "deploy", &object, request, settled).await
+    api.settle(&order, "deploy", &object, request, settled)
+        .await
 }
 
 /// Returns hosts to their newest other generation that was healthy.
@@ -76,7 +77,8 @@ pub(super) async fn rollback(
 ) -> Result<Answer<Accepted>, Problem> {
     let (object, request) = (hosts.to_string(), json!({}));
     let settled = api.parts.operator.rollback(order.clone(), hosts).await;
-    api.settle(&order, "rollback", &object, request, settled).await
+    api.settle(&order, "rollback", &object, request, settled)
+        .await
 }
 
 /// Calls off what is under way with hosts, and lets stopped ones go on.
@@ -91,7 +93,8 @@ pub(super) async fn cancel(
 ) -> Result<Answer<Accepted>, Problem> {
     let (object, request) = (hosts.to_string(), json!({}));
     let settled = api.parts.operator.cancel(order.clone(), hosts).await;
-    api.settle(&order, "cancel", &object, request, settled).await
+    api.settle(&order, "cancel", &object, request, settled)
+        .await
 }
 
 /// Changes the power of hosts.
@@ -120,6 +123,11 @@ pub(super) async fn enroll(
     Sent(EnrollOrder { hosts, enroll }): Sent<EnrollOrder>,
 ) -> Result<Answer<Accepted>, Problem> {
     let (object, request) = (hosts.to_string(), json!({ "enroll": enroll }));
-    let settled = api.parts.operator.enroll(order.clone(), hosts, enroll).await;
-    api.settle(&order, "enroll", &object, request, settled).await
+    let settled = api
+        .parts
+        .operator
+        .enroll(order.clone(), hosts, enroll)
+        .await;
+    api.settle(&order, "enroll", &object, request, settled)
+        .await
 }

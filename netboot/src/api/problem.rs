@@ -34,12 +34,7 @@ pub(crate) struct Problem {
 
 impl Problem {
     /// Makes a problem; `word` is constant, and `title` says the same in words.
-    pub(crate) fn new(
-        status: u16,
-        word: &str,
-        title: &str,
-        detail: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn new(status: u16, word: &str, title: &str, detail: impl Into<String>) -> Self {
         Self {
             kind: format!("{BASE}{word}"),
             title: title.to_owned(),

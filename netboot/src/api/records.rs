@@ -113,11 +113,18 @@ pub(super) async fn audit(
 ) -> Result<Answer<Vec<Record>>, Problem> {
     whole_site(&who)?;
     let limit = asked.limit.unwrap_or(PAGE);
-    let rows = api.page(audit::KIND, asked.object.as_deref(), asked.after, limit).await?;
+    let rows = api
+        .page(audit::KIND, asked.object.as_deref(), asked.after, limit)
+        .await?;
     let records = rows.iter().map(|row| serde_json::from_str(&row.body));
     let records = records.collect::<Result<_, _>>().map_err(|_| {
-        Problem::new(500, "audit", "the audit log is damaged", "a record cannot be read")
-            .help("`netboot audit verify` names it")
+        Problem::new(
+            500,
+            "audit",
+            "the audit log is damaged",
+            "a record cannot be read",
+        )
+        .help("`netboot audit verify` names it")
     })?;
     Ok(Answer::of(records))
 }
@@ -131,10 +138,15 @@ pub(super) async fn verify(
     Asked(checked): Asked<Checked>,
 ) -> Result<Answer<Verification>, Problem> {
     whole_site(&who)?;
-    let anchor = checked.anchor.map(|text| text.parse::<Anchor>()).transpose();
+    let anchor = checked
+        .anchor
+        .map(|text| text.parse::<Anchor>())
+        .transpose();
     let anchor =
         anchor.map_err(|why| Problem::new(400, "anchor", "the anchor is not understood", why))?;
-    let found = verify_store(&api.parts.data, anchor).await.map_err(Refusal::from)?;
+    let found = verify_store(&api.parts.data, anchor)
+        .await
+        .map_err(Refusal::from)?;
     Ok(Answer::of(found))
 }
 

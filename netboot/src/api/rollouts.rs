@@ -52,8 +52,13 @@ pub(super) async fn start(
     Sent(rollout): Sent<RolloutOrder>,
 ) -> Result<Answer<Accepted>, Problem> {
     let (object, request) = (rollout.deploy.hosts.to_string(), json!(rollout));
-    let settled = api.parts.operator.rollout_start(order.clone(), rollout).await;
-    api.settle(&order, "rollout start", &object, request, settled).await
+    let settled = api
+        .parts
+        .operator
+        .rollout_start(order.clone(), rollout)
+        .await;
+    api.settle(&order, "rollout start", &object, request, settled)
+        .await
 }
 
 /// Pauses, resumes, halts or undoes a rollout.
@@ -77,7 +82,8 @@ pub(super) async fn control(
         }),
     };
     let request = json!({ "control": control.chars().take(20).collect::<String>() });
-    api.settle(&order, "rollout", &object, request, settled).await
+    api.settle(&order, "rollout", &object, request, settled)
+        .await
 }
 
 impl Api {

@@ -50,13 +50,20 @@ pub(super) async fn apply(
     let about = json!({ "expect": request.expect, "files": request.site.files.len() });
     let applied = match (whole_site(&order.who), order.run) {
         (Err(problem), _) => Err(problem),
-        (Ok(()), Run::Dry) => api.parts.sites.plan(request.site).await.map_err(Problem::from),
+        (Ok(()), Run::Dry) => api
+            .parts
+            .sites
+            .plan(request.site)
+            .await
+            .map_err(Problem::from),
         (Ok(()), Run::Real) => {
             let applied = api.parts.sites.apply(&order.who, request).await;
             applied.map_err(Problem::from)
         }
     };
-    let plan = api.judged(&order, "site apply", "site", &about, applied).await?;
+    let plan = api
+        .judged(&order, "site apply", "site", &about, applied)
+        .await?;
     Ok(Answer::of(plan))
 }
 

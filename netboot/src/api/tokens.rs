@@ -60,7 +60,12 @@ pub(super) async fn create(
         Ok(()) => {
             let known = match &wanted.hosts {
                 Some(hosts) => hosts.check(&api.site()).map_err(|error| {
-                    Problem::new(400, "selector", "the hosts are not known", error.to_string())
+                    Problem::new(
+                        400,
+                        "selector",
+                        "the hosts are not known",
+                        error.to_string(),
+                    )
                 }),
                 None => Ok(()),
             };
@@ -68,14 +73,20 @@ pub(super) async fn create(
         }
         Err(problem) => Err(problem),
     };
-    let made = api.judged(&order, "token create", &wanted.name, &request, made).await?;
+    let made = api
+        .judged(&order, "token create", &wanted.name, &request, made)
+        .await?;
     let (token, row, changes) = made;
     let about = row.view(now());
     if order.run == Run::Dry {
         return Ok(Answer::of(NewToken { token: None, about }));
     }
     let deed = deed(&order.who, "token create", &wanted.name, request);
-    api.parts.ledger.commit(deed, changes).await.map_err(Refusal::from)?;
+    api.parts
+        .ledger
+        .commit(deed, changes)
+        .await
+        .map_err(Refusal::from)?;
     api.tokens.keep(row);
     let token = Some(token.expose_secret().to_owned());
     Ok(Answer(StatusCode::CREATED, NewToken { token, about }))
@@ -95,12 +106,18 @@ pub(super) async fn revoke(
         Ok(()) => api.tokens.revoke(&name, now()).map_err(Problem::from),
         Err(problem) => Err(problem),
     };
-    let revoked = api.judged(&order, "token revoke", &name, &request, revoked).await?;
+    let revoked = api
+        .judged(&order, "token revoke", &name, &request, revoked)
+        .await?;
     let (row, changes) = revoked;
     let view = row.view(now());
     if order.run == Run::Real {
         let deed = deed(&order.who, "token revoke", &name, request);
-        api.parts.ledger.commit(deed, changes).await.map_err(Refusal::from)?;
+        api.parts
+            .ledger
+            .commit(deed, changes)
+            .await
+            .map_err(Refusal::from)?;
         api.tokens.keep(row);
     }
     Ok(Answer::of(view))
@@ -125,7 +142,10 @@ pub(super) fn whole_site(who: &Who) -> Result<(), Problem> {
             403,
             "scope",
             "the token is for some hosts",
-            format!("the token `{}` is for `{hosts}`, and this is of the whole site", who.name),
+            format!(
+                "the token `{}` is for `{hosts}`, and this is of the whole site",
+                who.name
+            ),
         )
         .help("use the token of an admin for all hosts")),
     }

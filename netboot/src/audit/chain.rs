@@ -96,7 +96,9 @@ impl std::str::FromStr for Anchor {
             })
         });
         parsed.ok_or_else(|| {
-            format!("`{text}` is no anchor; it looks like `42:sha256:…`, as `audit verify` prints it")
+            format!(
+                "`{text}` is no anchor; it looks like `42:sha256:…`, as `audit verify` prints it"
+            )
         })
     }
 }
@@ -137,7 +139,9 @@ pub enum Broken {
         seq: u64,
     },
     /// The log ends before the anchor.
-    #[error("the log ends at record {last}, and record {anchor} was written once: its end was cut off")]
+    #[error(
+        "the log ends at record {last}, and record {anchor} was written once: its end was cut off"
+    )]
     Truncated {
         /// The last record.
         last: u64,

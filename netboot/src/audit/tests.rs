@@ -114,7 +114,10 @@ fn a_log_that_is_forged_whole_does_not_fit_its_anchor() {
         };
         *row = linked;
     }
-    assert!(verify(&forged, None).is_err(), "its old hashes were kept as fields");
+    assert!(
+        verify(&forged, None).is_err(),
+        "its old hashes were kept as fields"
+    );
     for row in &mut forged[1..] {
         let mut body: Value = serde_json::from_str(&row.body).unwrap();
         body.as_object_mut().unwrap().remove("hash");
@@ -127,7 +130,10 @@ fn a_log_that_is_forged_whole_does_not_fit_its_anchor() {
         Change::Append(row) => Some(row),
         _ => None,
     }));
-    assert!(verify(&forged, None).is_ok(), "nobody who has only it can tell");
+    assert!(
+        verify(&forged, None).is_ok(),
+        "nobody who has only it can tell"
+    );
     assert_eq!(
         verify(&forged, Some(anchor)),
         Err(Broken::Rewritten { seq: 3 })
@@ -138,7 +144,10 @@ fn a_log_that_is_forged_whole_does_not_fit_its_anchor() {
 fn the_hash_is_what_others_compute() {
     // printf '%s' '{"a":[1,{"b":null,"c":"ä\n"}],"z":true}' | sha256sum
     let value = json!({"z": true, "a": [1, {"c": "ä\n", "b": null}]});
-    assert_eq!(chain::canonical(&value), r#"{"a":[1,{"b":null,"c":"ä\n"}],"z":true}"#);
+    assert_eq!(
+        chain::canonical(&value),
+        r#"{"a":[1,{"b":null,"c":"ä\n"}],"z":true}"#
+    );
 }
 
 #[test]

@@ -38,10 +38,17 @@ fn denied(tokens: &Tokens, token: &SecretString, at: Timestamp) -> Option<Denied
 fn a_token_admits_until_it_expires_or_is_revoked() {
     let tokens = Tokens::restore(&[]);
     let (token, row, stored) = tokens.make(&wanted("ci"), "admin", NOW).unwrap();
-    assert_eq!(denied(&tokens, &token, NOW), Some(Denied::Unknown), "not stored yet");
+    assert_eq!(
+        denied(&tokens, &token, NOW),
+        Some(Denied::Unknown),
+        "not stored yet"
+    );
     tokens.keep(row);
     assert_eq!(denied(&tokens, &token, NOW), None);
-    assert_eq!(denied(&tokens, &token, NOW.after(HOUR)), Some(Denied::Expired));
+    assert_eq!(
+        denied(&tokens, &token, NOW.after(HOUR)),
+        Some(Denied::Expired)
+    );
 
     let again = Tokens::restore(&documents(stored));
     assert_eq!(denied(&again, &token, NOW), None, "after a restart");
@@ -98,8 +105,14 @@ fn the_last_admin_stays_and_names_are_taken_once() {
     let data = tempfile::tempdir().unwrap();
     let tokens = Tokens::restore(&[]);
     tokens.ensure_admin(data.path(), NOW).unwrap();
-    assert!(matches!(tokens.revoke("admin", NOW), Err(TokenError::Last { .. })));
-    assert!(matches!(tokens.revoke("x", NOW), Err(TokenError::NotFound { .. })));
+    assert!(matches!(
+        tokens.revoke("admin", NOW),
+        Err(TokenError::Last { .. })
+    ));
+    assert!(matches!(
+        tokens.revoke("x", NOW),
+        Err(TokenError::NotFound { .. })
+    ));
     let made = tokens.make(&wanted("admin"), "admin", NOW);
     assert!(matches!(made, Err(TokenError::Taken { .. })));
     for name in ["", "a b", "ä", &"x".repeat(64)] {
@@ -139,7 +152,13 @@ fn wrong_tokens_are_answered_ever_more_slowly() {
     let waits: Vec<u64> = (0..11)
         .map(|_| failures.count(peer, start).as_millis().try_into().unwrap())
         .collect();
-    assert_eq!(waits, [0, 0, 0, 250, 500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000]);
-    assert_eq!(failures.count("10.0.0.2".parse().unwrap(), start), Duration::ZERO);
+    assert_eq!(
+        waits,
+        [0, 0, 0, 250, 500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000]
+    );
+    assert_eq!(
+        failures.count("10.0.0.2".parse().unwrap(), start),
+        Duration::ZERO
+    );
     assert_eq!(failures.count(peer, start + HOUR), Duration::ZERO);
 }

@@ -241,7 +241,9 @@ impl Tokens {
             role: row.role,
             hosts: row.hosts.clone(),
         };
-        let stale = row.used.is_none_or(|at| now < at || now.since(at) >= USED_EVERY);
+        let stale = row
+            .used
+            .is_none_or(|at| now < at || now.since(at) >= USED_EVERY);
         let change = stale.then(|| {
             row.used = Some(now);
             document(row)
@@ -257,9 +259,7 @@ impl Tokens {
         now: Timestamp,
     ) -> Result<(SecretString, TokenRow, Vec<Change>), TokenError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if wanted.name.is_empty()
-            || wanted.name.len() > NAME_MAX
-            || !wanted.name.bytes().all(plain)
+        if wanted.name.is_empty() || wanted.name.len() > NAME_MAX || !wanted.name.bytes().all(plain)
         {
             let name = wanted.name.chars().take(NAME_MAX).collect();
             return Err(TokenError::Name { name });
@@ -330,7 +330,11 @@ impl Tokens {
 
     /// Returns what may be read about all of them.
     pub(crate) fn views(&self, now: Timestamp) -> Vec<TokenView> {
-        self.table().rows.values().map(|row| row.view(now)).collect()
+        self.table()
+            .rows
+            .values()
+            .map(|row| row.view(now))
+            .collect()
     }
 }
 

@@ -38,7 +38,11 @@ pub async fn restore(archive: impl Read, data: &Path) -> Result<Manifest, Backup
     let finished = checked.and_then(|manifest| {
         // A rename replaces an empty directory, and nothing else.
         fs::rename(&unfinished, data).map_err(writing(data))?;
-        sync(data.parent().filter(|up| !up.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+        sync(
+            data.parent()
+                .filter(|up| !up.as_os_str().is_empty())
+                .unwrap_or(Path::new(".")),
+        )?;
         Ok(manifest)
     });
     if finished.is_err() {

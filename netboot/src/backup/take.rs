@@ -43,12 +43,16 @@ impl Taken {
     /// # Errors
     /// When the other end has gone, or the copy cannot be read.
     pub fn write(&self, to: impl Write) -> io::Result<()> {
-        archive::write(to, &self.manifest, |path| -> io::Result<Box<dyn Read + '_>> {
-            Ok(match self.files.get(path) {
-                Some(bytes) => Box::new(&**bytes),
-                None => Box::new(File::open(self.scratch.0.join(store::FILE))?),
-            })
-        })
+        archive::write(
+            to,
+            &self.manifest,
+            |path| -> io::Result<Box<dyn Read + '_>> {
+                Ok(match self.files.get(path) {
+                    Some(bytes) => Box::new(&**bytes),
+                    None => Box::new(File::open(self.scratch.0.join(store::FILE))?),
+                })
+            },
+        )
     }
 }
 
@@ -69,7 +73,11 @@ pub fn sweep(data: &Path) {
         return;
     };
     for entry in entries.flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(UNFINISHED.as_bytes())
+        {
             drop(Scratch(entry.path()));
         }
     }
@@ -82,7 +90,8 @@ pub fn sweep(data: &Path) {
 pub async fn take(data: &Path, now: Timestamp) -> Result<Taken, BackupError> {
     let scratch = scratch(data)?;
     let reader = Reader::open(data).await?;
-    let mut reader = reader.ok_or_else(|| BackupError::Unusable("there is no store yet".to_owned()))?;
+    let mut reader =
+        reader.ok_or_else(|| BackupError::Unusable("there is no store yet".to_owned()))?;
     reader.copy_to(&scratch.0.join(store::FILE)).await?;
     let verified = verify_store(&scratch.0, None).await?;
     if let Some(broken) = verified.broken {
@@ -210,8 +219,8 @@ fn walk(
 
 /// Leaves out what belongs to the running process, what is unfinished, and the live database.
 fn is_kept(under: &str, name: &str) -> bool {
-    let of_the_process = under.is_empty()
-        && (matches!(name, "lock" | URL_FILE) || name.starts_with(store::FILE));
+    let of_the_process =
+        under.is_empty() && (matches!(name, "lock" | URL_FILE) || name.starts_with(store::FILE));
     !(of_the_process || name.starts_with('.') || name.ends_with(".new"))
 }
 

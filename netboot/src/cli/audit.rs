@@ -23,6 +23,8 @@ pub(super) struct Audit {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Show who asked for what, and what came of it (this is the default).
+    List(Show),
     /// Check that no record was edited, removed or put in; names the first that does not fit.
     ///
     /// The end of a log can be cut off unseen, unless an anchor is given: the one that an earlier check printed and that
@@ -33,6 +35,7 @@ enum What {
 #[derive(Debug, Args)]
 struct Show {
     /// Only about this object, such as a host.
+    #[arg(long)]
     object: Option<String>,
     /// How many at most.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -64,6 +67,7 @@ impl Audit {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         match self.what {
             Some(What::Verify(verify)) => verify.run(),
+            Some(What::List(show)) => show.run(),
             None => self.show.run(),
         }
     }

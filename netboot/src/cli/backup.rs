@@ -45,8 +45,10 @@ impl Backup {
             return Ok(Exit::Done);
         }
         if self.file.exists() {
-            return Err(Failure::new(format!("`{}` is there already", self.file.display()))
-                .help("name another file"));
+            return Err(
+                Failure::new(format!("`{}` is there already", self.file.display()))
+                    .help("name another file"),
+            );
         }
         let unfinished = self.file.with_added_extension("part");
         let written = write(&client, &unfinished).and_then(|length| {
@@ -87,7 +89,9 @@ async fn receive(client: &Client, out: &mut impl Write) -> Result<u64, Failure> 
     let mut length = 0;
     loop {
         let next = tokio::time::timeout(STALLED, body.frame()).await;
-        let Some(frame) = next.map_err(|_| Failure::new("the appliance stopped sending").exit(Exit::Remote))? else {
+        let Some(frame) =
+            next.map_err(|_| Failure::new("the appliance stopped sending").exit(Exit::Remote))?
+        else {
             return Ok(length);
         };
         let frame = frame.map_err(|error| Failure::new(error).exit(Exit::Remote))?;

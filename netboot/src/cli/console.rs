@@ -37,10 +37,13 @@ impl Console {
             drop(raw);
             ended
         })?;
-        eprintln!("\n{}", match ended {
-            End::Left => "left the console",
-            End::Closed => "the console was closed by the appliance or the BMC",
-        });
+        eprintln!(
+            "\n{}",
+            match ended {
+                End::Left => "left the console",
+                End::Closed => "the console was closed by the appliance or the BMC",
+            }
+        );
         // A thread that waits for a key keeps the runtime, not the process.
         Ok(Exit::Done)
     }

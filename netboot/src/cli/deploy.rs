@@ -54,7 +54,9 @@ pub(super) fn image(text: &str) -> Result<Image, String> {
     let (name, digest) = match text.split_once('@') {
         None => (text, None),
         Some((name, digest)) => {
-            let digest = digest.parse::<Digest>().map_err(|error| error.to_string())?;
+            let digest = digest
+                .parse::<Digest>()
+                .map_err(|error| error.to_string())?;
             (name, Some(digest))
         }
     };

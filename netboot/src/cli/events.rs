@@ -32,7 +32,11 @@ impl Events {
         let client = Client::open(&self.target)?;
         let subject = self.subject.as_deref();
         let about = subject.map(|subject| format!("&subject={}", super::query(subject)));
-        let path = format!("/v1/events?limit={}{}", self.limit, about.unwrap_or_default());
+        let path = format!(
+            "/v1/events?limit={}{}",
+            self.limit,
+            about.unwrap_or_default()
+        );
         block_on(async {
             let events: Vec<EventView> = client.get(&path).await?;
             self.show(&events)?;
@@ -51,12 +55,20 @@ impl Events {
 
     fn show(&self, events: &[EventView]) -> Result<(), Failure> {
         let subject = self.subject.as_deref();
-        for event in events.iter().filter(|event| subject.is_none_or(|subject| event.subject == subject)) {
+        for event in events
+            .iter()
+            .filter(|event| subject.is_none_or(|subject| event.subject == subject))
+        {
             let line = if self.format.json {
                 serde_json::to_string(event).map_err(Failure::new)?
             } else {
                 let at = Timestamp(event.at_ms).utc();
-                format!("{at}  {:<16}  {:<16}  {}", event.subject, event.kind, printable(&event.text))
+                format!(
+                    "{at}  {:<16}  {:<16}  {}",
+                    event.subject,
+                    event.kind,
+                    printable(&event.text)
+                )
             };
             print(&(line + "\n"))?;
         }

@@ -161,7 +161,10 @@ fn end(detail: HostDetail, number: u32) -> Option<Ended> {
 
 /// Writes how a host ended, for people.
 pub(super) fn line(end: &Ended) -> String {
-    let mut text = format!("{}: generation {} is {}", end.host, end.generation, end.outcome);
+    let mut text = format!(
+        "{}: generation {} is {}",
+        end.host, end.generation, end.outcome
+    );
     if let Some(took) = end.took_ms {
         text.push_str(&format!(" after {}", millis(took)));
     }

@@ -25,22 +25,38 @@ impl History {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let client = Client::open(&self.target)?;
         let path = format!("/v1/hosts/{}/history", super::query(&self.host));
-        let generations: Vec<GenerationView> =
-            block_on(async { Ok(client.get(&path).await?) })?;
+        let generations: Vec<GenerationView> = block_on(async { Ok(client.get(&path).await?) })?;
         if self.format.json {
             let json = serde_json::to_string(&generations).map_err(Failure::new)?;
             print(&(json + "\n"))?;
             return Ok(Exit::Done);
         }
         let mut table = Table::new([
-            "", "generation", "image", "tree", "when", "by", "reason", "outcome", "took", "why",
+            "",
+            "generation",
+            "image",
+            "tree",
+            "when",
+            "by",
+            "reason",
+            "outcome",
+            "took",
+            "why",
         ]);
         for one in generations {
             table.row([
-                if one.desired { "*".to_owned() } else { " ".to_owned() },
+                if one.desired {
+                    "*".to_owned()
+                } else {
+                    " ".to_owned()
+                },
                 one.number.to_string(),
                 one.image,
-                one.tree.trim_start_matches("sha256:").chars().take(12).collect(),
+                one.tree
+                    .trim_start_matches("sha256:")
+                    .chars()
+                    .take(12)
+                    .collect(),
                 Timestamp(one.created_ms).utc(),
                 one.by,
                 one.reason,

@@ -128,7 +128,10 @@ fn answered(detail: &HostDetail) -> String {
         }),
     );
     if let Some(one) = detail.generations.iter().find(|one| one.desired) {
-        let line = format!("{} {} ({}, {})", one.number, one.image, one.reason, one.outcome);
+        let line = format!(
+            "{} {} ({}, {})",
+            one.number, one.image, one.reason, one.outcome
+        );
         writeln!(text, "generation  {}", printable(&line)).ok();
     }
     for drift in &now.drift {
@@ -142,7 +145,13 @@ fn answered(detail: &HostDetail) -> String {
     if let Some(tree) = &boot.tree {
         writeln!(text, "tree        {tree}").ok();
     }
-    writeln!(text, "verdict     {}: {}\n", boot.state, printable(&boot.verdict)).ok();
+    writeln!(
+        text,
+        "verdict     {}: {}\n",
+        boot.state,
+        printable(&boot.verdict)
+    )
+    .ok();
     for event in &detail.events {
         text.push_str(&line(boot.started_ms, event));
     }

@@ -65,8 +65,7 @@ impl Hosts {
         };
         let mut before = Vec::new();
         loop {
-            let hosts: Vec<HostAnswer> =
-                client::block_on(async { Ok(client.get(&path).await?) })?;
+            let hosts: Vec<HostAnswer> = client::block_on(async { Ok(client.get(&path).await?) })?;
             if hosts != before {
                 print(&self.answer(&hosts)?)?;
             }
@@ -84,7 +83,15 @@ impl Hosts {
             return Ok(json + "\n");
         }
         let mut table = Table::new([
-            "host", "address", "role", "generation", "deployment", "power", "state", "verdict", "drift",
+            "host",
+            "address",
+            "role",
+            "generation",
+            "deployment",
+            "power",
+            "state",
+            "verdict",
+            "drift",
         ]);
         for host in hosts {
             table.row(answered(host));
@@ -117,12 +124,18 @@ fn answered(host: &HostAnswer) -> [String; 9] {
         host.name.clone(),
         host.address.clone().unwrap_or_default(),
         host.role.clone(),
-        now.generation.map(|number| number.to_string()).unwrap_or_default(),
+        now.generation
+            .map(|number| number.to_string())
+            .unwrap_or_default(),
         match &now.trouble {
             Some(trouble) => format!("{}: {trouble}", now.phase),
             None => now.phase.clone(),
         },
-        now.bmc.as_ref().or(now.power.as_ref()).cloned().unwrap_or_default(),
+        now.bmc
+            .as_ref()
+            .or(now.power.as_ref())
+            .cloned()
+            .unwrap_or_default(),
         boot.map_or("silent", |boot| &boot.state).to_owned(),
         boot.map_or("never seen", |boot| &boot.verdict).to_owned(),
         now.drift.join("; "),

@@ -73,9 +73,8 @@ impl Change {
     /// Hands an order in, and shows what was accepted; for verbs that do not wait.
     pub(super) fn run(&self, path: &str, body: &impl Serialize) -> Result<Exit, Failure> {
         let client = Client::open(&self.target)?;
-        let accepted = crate::api::client::block_on(async {
-            Ok(self.ask(&client, path, body).await?)
-        })?;
+        let accepted =
+            crate::api::client::block_on(async { Ok(self.ask(&client, path, body).await?) })?;
         self.show(&accepted)?;
         Ok(Exit::Done)
     }

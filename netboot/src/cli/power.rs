@@ -82,8 +82,14 @@ impl Power {
         match self.what {
             What::Status(status) => status.run(),
             What::On(switch) => switch.run(Wanted::On),
-            What::Off(Off { switch, force: false }) => switch.run(Wanted::Off),
-            What::Off(Off { switch, force: true }) => switch.run(Wanted::ForceOff),
+            What::Off(Off {
+                switch,
+                force: false,
+            }) => switch.run(Wanted::Off),
+            What::Off(Off {
+                switch,
+                force: true,
+            }) => switch.run(Wanted::ForceOff),
             What::Cycle(switch) => switch.run(Wanted::Cycle),
         }
     }
@@ -92,7 +98,8 @@ impl Power {
 impl Status {
     fn run(self) -> Result<Exit, Failure> {
         let client = Client::open(&self.target)?;
-        let hosts = block_on(async { Ok(hosts(&client, &self.hosts.selector()?.to_string()).await?) })?;
+        let hosts =
+            block_on(async { Ok(hosts(&client, &self.hosts.selector()?.to_string()).await?) })?;
         if self.format.json {
             let shown: Vec<Shown<'_>> = hosts.iter().map(shown).collect();
             let json = serde_json::to_string(&shown).map_err(Failure::new)?;
@@ -100,7 +107,14 @@ impl Status {
         } else {
             let mut table = Table::new(["host", "power", "bmc"]);
             for host in hosts.iter().map(shown) {
-                table.row([host.host, host.power.unwrap_or_default(), host.bmc.unwrap_or_default()].map(str::to_owned));
+                table.row(
+                    [
+                        host.host,
+                        host.power.unwrap_or_default(),
+                        host.bmc.unwrap_or_default(),
+                    ]
+                    .map(str::to_owned),
+                );
             }
             print(&table.to_string())?;
         }

@@ -55,7 +55,10 @@ impl Restore {
         if self.dry_run {
             eprintln!("{files} files of {taken} are whole; nothing was written");
         } else {
-            eprintln!("{files} files of {taken} restored into `{}`", data.display());
+            eprintln!(
+                "{files} files of {taken} restored into `{}`",
+                data.display()
+            );
         }
         Ok(Exit::Done)
     }

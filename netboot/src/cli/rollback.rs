@@ -23,6 +23,11 @@ pub(super) struct Rollback {
 impl Rollback {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let hosts = self.hosts.selector()?;
-        ask_and_wait(&self.change, self.wait, "/v1/rollback", &HostsOrder { hosts })
+        ask_and_wait(
+            &self.change,
+            self.wait,
+            "/v1/rollback",
+            &HostsOrder { hosts },
+        )
     }
 }

@@ -223,8 +223,8 @@ async fn attend(
         }
         for event in follow::events(client, after).await? {
             after = after.max(event.seq);
-            let about = event.subject == subject
-                || now.hosts.iter().any(|host| host.host == event.subject);
+            let about =
+                event.subject == subject || now.hosts.iter().any(|host| host.host == event.subject);
             if about {
                 follow::narrate(&event);
             }
@@ -242,7 +242,10 @@ fn show(rollout: &RolloutView, format: Format) -> Result<(), Failure> {
         let json = serde_json::to_string(rollout).map_err(Failure::new)?;
         return print(&(json + "\n"));
     }
-    let why = rollout.why.as_ref().map(|why| format!(": {}", printable(why)));
+    let why = rollout
+        .why
+        .as_ref()
+        .map(|why| format!(": {}", printable(why)));
     print(&format!(
         "rollout  {}\nimage    {}\nstate    {}{}\n\n",
         rollout.id,

@@ -106,6 +106,7 @@ impl Create {
             hosts,
             valid_seconds: self.valid.map(|valid| valid.as_secs()),
         };
+        let client = Client::open(&self.target)?;
         // The file is made first: a token that was made and then cannot be written would be lost.
         let file = match &self.out {
             Some(path) if !self.dry_run => {
@@ -114,13 +115,18 @@ impl Create {
                     .create_new(true)
                     .mode(0o600)
                     .open(path);
-                Some(made.map_err(|error| Failure::new(error).help("choose a file that is not there yet"))?)
+                Some(made.map_err(|error| {
+                    Failure::new(error).help("choose a file that is not there yet")
+                })?)
             }
             _ => None,
         };
-        let client = Client::open(&self.target)?;
         let path = with_dry_run("/v1/tokens", self.dry_run);
-        let asked = block_on(async { Ok(client.send::<NewToken>(Method::POST, &path, None, &wanted).await?) });
+        let asked = block_on(async {
+            Ok(client
+                .send::<NewToken>(Method::POST, &path, None, &wanted)
+                .await?)
+        });
         let mut made = match (asked, &self.out) {
             (Ok(made), _) => made,
             (Err(failure), out) => {
@@ -137,7 +143,8 @@ impl Create {
             made.token = None;
         }
         if self.format.json {
-            let json = zeroize::Zeroizing::new(serde_json::to_string(&made).map_err(Failure::new)? + "\n");
+            let json =
+                zeroize::Zeroizing::new(serde_json::to_string(&made).map_err(Failure::new)? + "\n");
             print(&json)?;
         } else if let Some(token) = &made.token {
             print(&zeroize::Zeroizing::new(format!("{token}\n")))?;
@@ -157,13 +164,17 @@ impl List {
             print(&(json + "\n"))?;
             return Ok(Exit::Done);
         }
-        let mut table = Table::new(["name", "role", "hosts", "state", "made", "by", "expires", "used"]);
+        let mut table = Table::new([
+            "name", "role", "hosts", "state", "made", "by", "expires", "used",
+        ]);
         let at = |ms: Option<u64>| ms.map(|ms| Timestamp(ms).utc()).unwrap_or_default();
         for token in tokens {
             table.row([
                 token.name,
                 token.role.to_string(),
-                token.hosts.map_or("all".to_owned(), |hosts| hosts.to_string()),
+                token
+                    .hosts
+                    .map_or("all".to_owned(), |hosts| hosts.to_string()),
                 token.state,
                 at(Some(token.created_ms)),
                 token.by,
@@ -179,15 +190,24 @@ impl List {
 impl Revoke {
     fn run(self) -> Result<Exit, Failure> {
         let client = Client::open(&self.target)?;
-        let path = with_dry_run(&format!("/v1/tokens/{}", super::query(&self.name)), self.dry_run);
+        let path = with_dry_run(
+            &format!("/v1/tokens/{}", super::query(&self.name)),
+            self.dry_run,
+        );
         let view: TokenView = block_on(async {
-            Ok(client.send(Method::DELETE, &path, None, &serde_json::json!({})).await?)
+            Ok(client
+                .send(Method::DELETE, &path, None, &serde_json::json!({}))
+                .await?)
         })?;
         if self.format.json {
             let json = serde_json::to_string(&view).map_err(Failure::new)?;
             print(&(json + "\n"))?;
         }
-        let done = if self.dry_run { "can be revoked" } else { "revoked" };
+        let done = if self.dry_run {
+            "can be revoked"
+        } else {
+            "revoked"
+        };
         eprintln!("token `{}` {done}", view.name);
         Ok(Exit::Done)
     }

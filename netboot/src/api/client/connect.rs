@@ -97,7 +97,10 @@ impl Dialer {
             return Err(wrong());
         }
         let host = uri.host().ok_or_else(wrong)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         let name = ServerName::try_from(host.clone()).map_err(|_| wrong())?;
         let mut roots = RootCertStore::empty();
         let found = CertificateDer::pem_slice_iter(&ca.1).filter_map(Result::ok);
@@ -139,7 +142,9 @@ impl Dialer {
             source,
         };
         let connect = async {
-            let stream = TcpStream::connect((&*self.host, self.port)).await.map_err(reach)?;
+            let stream = TcpStream::connect((&*self.host, self.port))
+                .await
+                .map_err(reach)?;
             stream.set_nodelay(true).map_err(reach)?;
             let shaken = self.tls.connect(self.name.clone(), stream).await;
             shaken.map_err(|source| {

@@ -79,12 +79,14 @@ fn read_token(path: &Path) -> Result<SecretString, Failure> {
     if let Ok(file) = std::fs::metadata(path)
         && file.mode() & 0o077 != 0
     {
-        return Err(Failure::new(format!(
-            "others can read the token in `{}`",
-            path.display()
-        ))
-        .exit(Exit::Configuration)
-        .help(format!("chmod 600 {}; if others had a look, revoke it", path.display())));
+        return Err(
+            Failure::new(format!("others can read the token in `{}`", path.display()))
+                .exit(Exit::Configuration)
+                .help(format!(
+                    "chmod 600 {}; if others had a look, revoke it",
+                    path.display()
+                )),
+        );
     }
     if !text.starts_with("fb_") {
         return Err(Failure::new(format!("`{}` holds no token", path.display()))
@@ -107,8 +109,10 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         .and_then(|file| file.take(FILE_MAX).read_to_end(&mut bytes))
         .map_err(|source| {
             let help = match source.kind() {
-                io::ErrorKind::NotFound => "`netboot serve` makes it at its first start; ask an admin for a token with \
-                                            `netboot token create`",
+                io::ErrorKind::NotFound => {
+                    "`netboot serve` makes it at its first start; ask an admin for a token with \
+                                            `netboot token create`"
+                }
                 _ => "an appliance's own files can be read by the user that it runs as",
             };
             Failure::new(ReadError {
