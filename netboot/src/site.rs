@@ -12,6 +12,8 @@ mod applied;
 mod change;
 mod files;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use applied::{Applied, AppliedError};
 pub(crate) use change::{ChangeError, Ready, Sites};
@@ -152,27 +154,4 @@ fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         ));
     }
     Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_without_a_site_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join(".hidden.toml"), "x").unwrap();
-        std::fs::write(directory.path().join("notes.txt"), "x").unwrap();
-        assert!(matches!(
-            load(directory.path()),
-            Err(SiteError::Empty { .. })
-        ));
-        let missing = directory.path().join("missing");
-        assert!(matches!(load(&missing), Err(SiteError::List { .. })));
-        std::fs::write(directory.path().join("a.toml"), b"\xff").unwrap();
-        assert!(matches!(
-            load(directory.path()),
-            Err(SiteError::Read { .. })
-        ));
-    }
 }

@@ -253,8 +253,11 @@ mod sealed {
                 read.is_err() || read.unwrap().expose_secret() == CANARY,
                 "{at}"
             );
-            place.put("bmc.age", &sealed[..at], 0o600);
-            assert!(secrets.read(&site, "bmc").is_err(), "cut at {at}");
+            // Without its last line end it is still whole.
+            if at + 1 < sealed.len() {
+                place.put("bmc.age", &sealed[..at], 0o600);
+                assert!(secrets.read(&site, "bmc").is_err(), "cut at {at}");
+            }
         }
     }
 

@@ -126,14 +126,21 @@ fn usual_owners(port: u16) -> &'static str {
 /// The interfaces that the site's local networks stand on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wires {
-    wires: Vec<(u32, Ipv4Addr)>,
+    wires: Vec<Wire>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wire {
+    index: u32,
+    interface: String,
+    address: Ipv4Addr,
 }
 
 impl Wires {
     /// Finds the interface of each local network.
     pub(super) fn find(site: &Site) -> Result<Self, BindError> {
         let interfaces = Interfaces::read().map_err(BindError::Interfaces)?;
-        let mut wires = Vec::new();
+        let mut wires: Vec<Wire> = Vec::new();
         for network in local(site) {
             let Interface { name, index } =
                 interfaces
@@ -143,40 +150,50 @@ impl Wires {
                         address: network.appliance,
                         present: interfaces.describe(),
                     })?;
-            tracing::info!(
-                network = &*network.name,
-                subnet = %network.subnet,
-                iface = name.as_str(),
-                address = %network.appliance,
-                "serving network"
-            );
-            let other = wires.iter().find(|(other, _)| other == index);
-            if let Some((_, address)) = other {
+            if let Some(other) = wires.iter().find(|wire| wire.index == *index) {
                 return Err(BindError::SharedInterface {
                     network: network.name.to_string(),
                     interface: name.clone(),
-                    address: *address,
+                    address: other.address,
                 });
             }
-            wires.push((*index, network.appliance));
+            wires.push(Wire {
+                index: *index,
+                interface: name.clone(),
+                address: network.appliance,
+            });
         }
         Ok(Self { wires })
     }
 
+    /// Tells where the networks of the site are served.
+    pub(super) fn tell(&self, site: &Site) {
+        for wire in &self.wires {
+            let network = site.network_of(wire.address);
+            tracing::info!(
+                network = network.map(|network| &*network.name),
+                subnet = network.map(|network| tracing::field::display(network.subnet)),
+                iface = wire.interface.as_str(),
+                address = %wire.address,
+                "serving network"
+            );
+        }
+    }
+
     /// Returns our address on the wire of an interface.
     pub(super) fn local(&self, interface: u32) -> Option<Ipv4Addr> {
-        let wire = self.wires.iter().find(|(index, _)| *index == interface);
-        wire.map(|(_, address)| *address)
+        let wire = self.wires.iter().find(|wire| wire.index == interface);
+        wire.map(|wire| wire.address)
     }
 
     /// Returns the indices of the interfaces, each once.
     pub(super) fn interfaces(&self) -> BTreeSet<u32> {
-        self.wires.iter().map(|(index, _)| *index).collect()
+        self.wires.iter().map(|wire| wire.index).collect()
     }
 
     /// Returns all our addresses.
     pub(super) fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.wires.iter().map(|(_, address)| *address)
+        self.wires.iter().map(|wire| wire.address)
     }
 }
 

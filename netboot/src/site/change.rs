@@ -104,13 +104,14 @@ impl Sites {
     ) -> Result<Plan, ChangeError> {
         let expect = request.expect;
         let candidate = self
-            .blocking(move |parts| {
-                Ok(parts.source.candidate(&request.site, &parts.secrets)?)
-            })
+            .blocking(move |parts| Ok(parts.source.candidate(&request.site, &parts.secrets)?))
             .await?;
-        self.make(who, "site apply", candidate, move |parts, candidate, swap| {
-            parts.source.apply(candidate, expect, swap)
-        })
+        self.make(
+            who,
+            "site apply",
+            candidate,
+            move |parts, candidate, swap| parts.source.apply(candidate, expect, swap),
+        )
         .await
     }
 
@@ -154,7 +155,16 @@ impl Sites {
             outcome,
         };
         let swap = (self.0.ready)(candidate.site())?;
-        self.0.ledger.commit(deed("accepted".to_owned()), Vec::new()).await?;
+        if plan.changes_nothing() {
+            // Nothing is recorded, but somebody who expected another site is still told.
+            return self
+                .blocking(move |parts| Ok(make(parts, candidate, swap)?))
+                .await;
+        }
+        self.0
+            .ledger
+            .commit(deed("accepted".to_owned()), Vec::new())
+            .await?;
         let made = self
             .blocking(move |parts| Ok(make(parts, candidate, swap)?))
             .await;

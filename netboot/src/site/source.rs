@@ -216,7 +216,7 @@ impl Source {
             let found = current.version;
             return Err(ApplyError::Moved { expected, found });
         }
-        if plan.from != plan.to || current.origin == Origin::Directory {
+        if !plan.changes_nothing() {
             self.applied.keep(&candidate.files)?;
             current.replace(candidate, Origin::Applied, swap);
         }
@@ -241,6 +241,14 @@ impl Source {
         let plan = plan(&current, &candidate);
         current.replace(candidate, Origin::Directory, swap);
         Ok(plan)
+    }
+}
+
+impl Plan {
+    /// Tells whether the same files were applied already.
+    #[must_use]
+    pub fn changes_nothing(&self) -> bool {
+        self.from == self.to && self.origin == Origin::Applied
     }
 }
 
