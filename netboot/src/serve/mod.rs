@@ -134,6 +134,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     let lock = lock(&options.data)?;
     let (source, site) = site::Source::open(&options.site, &options.data)?;
     let wires = Wires::find(&site)?;
+    wires.tell(&site);
     let mut signals = Signals::listen()?;
     let mut parts = JoinSet::new();
     let sockets = Sockets::bind(&site, &wires).await?;
@@ -217,6 +218,7 @@ fn sites(source: site::Source, appliance: &Arc<Appliance>) -> Sites {
         let appliance = weak.clone();
         Ok(Box::new(move |site| {
             if let Some(appliance) = appliance.upgrade() {
+                wires.tell(&site);
                 appliance.swap(site, wires);
             }
         }))
