@@ -6,7 +6,6 @@ use std::path::Path;
 use image_manifest::{
     Credential, Digest, Exchange, HostConfig, HostSecrets, NetworkConfig, Report, Stage,
 };
-use netboot_core::Timestamp;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -119,7 +118,7 @@ async fn serve(loaders: &[(&str, &[u8])], limits: Limits) -> Running {
         addresses: [address.ip()].into(),
         ..Names::default()
     };
-    let tls = Tls::open(data.path(), names, None, Timestamp(0)).unwrap();
+    let tls = Tls::open(data.path(), names, None, crate::clock::now()).unwrap();
     let secure = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let secure_address = secure.local_addr().unwrap();
     let listeners = SecureListeners {
