@@ -52,6 +52,9 @@ pub enum Error {
     /// It did not become ready in time.
     #[error("netboot was not ready within {0} s:\n{1}")]
     Late(u64, String),
+    /// It does not switch its hosts on.
+    #[error("`netboot power on` failed: {0}")]
+    Power(String),
     /// It could not be asked about its hosts.
     #[error("`netboot hosts` failed: {0}")]
     Hosts(String),
@@ -147,11 +150,31 @@ impl Place {
     pub fn operator(&self, namespace: &Namespace) -> Command {
         let mut netboot = namespace.command(&self.netboot);
         netboot
-            .env("NETBOOT_SITE", &self.site)
             .env("NETBOOT_DATA", &self.data)
-            .env("NETBOOT_STORE", &self.store)
+            .env_remove("NETBOOT_SITE")
             .stdin(Stdio::null());
         netboot
+    }
+
+    /// Switches hosts on over their BMCs, as the operator does.
+    ///
+    /// # Errors
+    /// When `netboot power` fails.
+    pub fn switch_on(&self, namespace: &Namespace, hosts: &[&str]) -> Result<(), Error> {
+        let output = self
+            .operator(namespace)
+            .args(["power", "on", "--json"])
+            .args(hosts)
+            .output()
+            .map_err(|source| Error::Run {
+                program: "netboot".to_owned(),
+                source,
+            })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(Error::Power(said.trim().to_owned()))
     }
 
     /// Asks what is known about all hosts; works whether the appliance runs or not.

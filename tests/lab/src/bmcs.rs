@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
-use ipmi::sim::{self, Board, Chassis as _};
+use ipmi::sim::{self, Board};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UdpSocket};
@@ -164,9 +164,7 @@ async fn serve_all(state: &State, spec: Spec, password: String) -> Result<(), Er
         };
         let folder = Folder::of(state.path(), slot.name);
         let host = VirtualHost::new(slot, port, folder, settings);
-        let host = Arc::new(host);
-        host.act(ipmi::ResetKind::On).ok();
-        serve_one(slot, Board::new(host), &password, &mut parts)
+        serve_one(slot, Board::new(Arc::new(host)), &password, &mut parts)
             .await
             .map_err(|source| Error::Serve {
                 host: slot.name,

@@ -227,6 +227,8 @@ impl Rack<'_> {
         let bmcs = bmcs::start(&namespace, self.state, slots, settings)?;
         self.running.bmcs = Recorded::now("bmcs", bmcs.id());
         self.state.record_running(&self.running)?;
+        let names: Vec<&str> = slots.iter().map(|slot| slot.name).collect();
+        place.switch_on(&namespace, &names)?;
         Ok(())
     }
 

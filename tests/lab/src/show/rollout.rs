@@ -37,7 +37,7 @@ pub(super) fn show(stage: &mut Stage) -> Result<(), Error> {
         "2",
         "--max-failures",
         MAX_FAILURES,
-        "--override",
+        "--override-limits",
     ])?;
     let ended = stage.wait("the rollout has ended", |stage| {
         let mut rollouts: Vec<Rollout> = stage.ask(&["rollout", "status", "--json"])?;
