@@ -121,3 +121,16 @@ pub(crate) fn drifted(state: &HostState) -> Vec<(Drift, Watched, String)> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_site_file_are_read_back() {
+        for drift in Drift::ALL {
+            assert_eq!(drift.to_string().parse(), Ok(drift));
+        }
+        assert!("heal".parse::<Drift>().is_err());
+    }
+}

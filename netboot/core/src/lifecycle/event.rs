@@ -242,9 +242,9 @@ impl Said {
                     tree: *tree,
                     why: format!("failing: {}", failed.join(", ")),
                 },
-                (state, _) => Self::Unhealthy {
+                (other, _) => Self::Unhealthy {
                     tree: *tree,
-                    why: format!("systemd says `{state}`"),
+                    why: format!("systemd says `{other}`"),
                 },
             }),
             Stage::Unhealthy(ill) => Some(Self::Unhealthy {
@@ -284,4 +284,65 @@ pub enum Refusal {
     /// The host has generations already.
     #[error("the host has a generation already; deploy instead")]
     Adopted,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image_manifest::{FailedCheck, Unhealthy};
+
+    #[test]
+    fn reports_mean_what_they_say() {
+        let tree = Digest::of(b"tree");
+        let beat = |state: &str, failed: &[&str]| Stage::Heartbeat {
+            tree,
+            state: state.to_owned(),
+            failed_checks: failed.iter().map(|&name| name.to_owned()).collect(),
+        };
+        let ill = |why: &str| {
+            let why = why.to_owned();
+            Some(Said::Unhealthy { tree, why })
+        };
+        let unhealthy = Stage::Unhealthy(Unhealthy {
+            tree,
+            state: "running".to_owned(),
+            failed_units: Vec::new(),
+            failed_checks: vec![FailedCheck {
+                name: "port 22".to_owned(),
+                reason: "nobody listens".to_owned(),
+            }],
+        });
+        let cases = [
+            (
+                "healthy",
+                Stage::Healthy { tree },
+                Some(Said::Healthy { tree }),
+            ),
+            (
+                "a heartbeat",
+                beat("running", &[]),
+                Some(Said::Healthy { tree }),
+            ),
+            ("a heartbeat too early", beat("starting", &[]), None),
+            (
+                "a failing check",
+                beat("running", &["port 22"]),
+                ill("failing: port 22"),
+            ),
+            (
+                "a degraded system",
+                beat("degraded", &[]),
+                ill("systemd says `degraded`"),
+            ),
+            ("progress", Stage::SwitchRoot, None),
+            (
+                "unhealthy",
+                unhealthy,
+                ill("systemd says `running`, and failing: port 22: nobody listens"),
+            ),
+        ];
+        for (name, stage, said) in cases {
+            assert_eq!(Said::of(&stage), said, "{name}");
+        }
+    }
 }

@@ -150,11 +150,10 @@ impl Machine<'_> {
             Said::Overlay { paths, omitted } => {
                 seen.overlay_omitted = *omitted;
                 seen.overlay = paths.iter().take(PATHS).map(|path| tamed(path)).collect();
-                match seen.overlay.is_empty() {
-                    true => seen.overlay_since = None,
-                    false => {
-                        seen.overlay_since.get_or_insert(watched);
-                    }
+                if seen.overlay.is_empty() {
+                    seen.overlay_since = None;
+                } else {
+                    seen.overlay_since.get_or_insert(watched);
                 }
                 return;
             }
@@ -355,9 +354,18 @@ impl Machine<'_> {
 
     /// Its power does not obey, so nothing more can be done for it.
     pub(super) fn power_failed(&mut self, why: &str) {
+        let left = match self.state.work().map(|work| (work.stage, work.offs)) {
+            Some((Stage::PoweringOff, 0)) => "nothing was sent to it, so it is as it was",
+            Some((Stage::PoweringOff, _)) => "power off may have been sent, so it may be off",
+            Some((Stage::SettingBoot | Stage::PoweringOn, 1..)) => {
+                "it was switched off, and may still be off"
+            }
+            _ => "it is as it was",
+        };
+        let why = format!("{why}; {left}");
         match self.deploying() {
-            Some(_) => self.untried(why),
-            None => self.stop(why.to_owned()),
+            Some(_) => self.untried(&why),
+            None => self.stop(why),
         }
     }
 

@@ -342,3 +342,41 @@ impl<'a> Machine<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image_manifest::Digest;
+
+    fn image(number: u32) -> Image {
+        let digest = Digest::of(&number.to_be_bytes());
+        Image {
+            name: "web".to_owned(),
+            manifest: digest,
+            tree: digest,
+        }
+    }
+
+    #[test]
+    fn what_a_host_may_go_back_to_is_not_forgotten() {
+        let (state, policy) = (HostState::default(), Policy::default());
+        let mut machine = Machine::new(&state, &policy, Timestamp(1));
+        let at = Timestamp(1);
+        for number in 1..=100 {
+            let made =
+                machine.generate(image(number), Parameters::new(), "a", Reason::Deploy, None);
+            if number == 2 || number == 3 {
+                let healthy = Judgement::Healthy { at, took_ms: 1 };
+                machine.generation_mut(made).unwrap().outcome = healthy;
+            }
+            machine.state.desired = Some(made);
+            machine.forget();
+        }
+        let kept = &machine.state.generations;
+        assert_eq!(kept.len(), GENERATIONS);
+        assert_eq!(kept[0].number, 2);
+        assert_eq!(kept[1].number, 3);
+        assert_eq!(machine.state.fallback(&[], 100).unwrap().number, 3);
+        assert_eq!(machine.state.fallback(&[3], 100).unwrap().number, 2);
+    }
+}

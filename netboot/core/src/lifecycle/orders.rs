@@ -44,7 +44,8 @@ impl HostState {
         let proven =
             desired.is_some_and(|known| known.is_proven() && known.same_as(image, parameters));
         let drifted = self.seen.tree.is_some_and(|tree| tree != image.tree);
-        self.phase == Phase::Idle && proven && !drifted
+        let off = self.seen.power == Some(Power::Off);
+        self.phase == Phase::Idle && proven && !drifted && !off
     }
 
     /// Returns what a roll back goes to: the newest other generation that was healthy.
@@ -210,9 +211,10 @@ impl Machine<'_> {
             }
         }
         self.note(NoteKind::Cancelled, text.clone());
-        match untouched {
-            true => self.state.phase = Phase::Idle,
-            false => self.stop(format!("{text}; it was left as it is, and may be off")),
+        if untouched {
+            self.state.phase = Phase::Idle;
+        } else {
+            self.stop(format!("{text}; it was left as it is, and may be off"));
         }
     }
 }

@@ -213,26 +213,26 @@ pub fn plan_of(
     if let Some(refusal) = refusal(state, policy, request) {
         return Err(refusal);
     }
-    let next = super::step(state, policy, request, now).state;
+    let after_it = super::step(state, policy, request, now).state;
     let new = |number| state.generation(number).is_none();
     let mut steps = Vec::new();
-    if let Some(made) = next.generations.last().filter(|made| new(made.number)) {
+    if let Some(made) = after_it.generations.last().filter(|made| new(made.number)) {
         steps.push(Step::Generation {
             number: made.number,
             image: made.image.clone(),
             reason: made.reason.to_string(),
         });
     }
-    if let Phase::Active(work) = &next.phase
-        && next.phase != state.phase
+    if let Phase::Active(work) = &after_it.phase
+        && after_it.phase != state.phase
     {
-        let mut stage = Some(work.stage);
-        while let Some(at) = stage {
-            steps.push(Step::of(at, &work.goal, policy));
-            stage = after(at, &work.goal, policy);
+        let mut next = Some(work.stage);
+        while let Some(stage) = next {
+            steps.push(Step::of(stage, &work.goal, policy));
+            next = after(stage, &work.goal, policy);
         }
         if let Goal::Deploy { generation } = work.goal {
-            let back = next.fallback(&work.failed, generation);
+            let back = after_it.fallback(&work.failed, generation);
             let back = back.filter(|_| policy.max_rollbacks > 0);
             let back = back.map(|known| (known.number, known.image.clone()));
             steps.push(Step::Otherwise { back });
@@ -242,4 +242,106 @@ pub fn plan_of(
         steps.push(Step::Nothing);
     }
     Ok(steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_follow_each_other_by_goal_and_policy() {
+        use Stage::{Booting, PoweringOff, PoweringOn, Proving, SettingBoot, Waiting};
+        let deploy = || Goal::Deploy { generation: 2 };
+        let power = |order| Goal::Power {
+            order,
+            by: "alice".to_owned(),
+        };
+        let bmc = Policy {
+            control: Control::Bmc,
+            ..Policy::default()
+        };
+        let keep = Policy {
+            boot: BootBy::Keep,
+            health_for: Duration::from_secs(9),
+            ..bmc.clone()
+        };
+        let hands = Policy::default();
+        let off = Some(Power::Off);
+        let cases: [(&str, Goal, &Policy, Option<Power>, &[Stage]); 9] = [
+            (
+                "deploy",
+                deploy(),
+                &bmc,
+                None,
+                &[PoweringOff, SettingBoot, PoweringOn, Booting],
+            ),
+            (
+                "keep, and health for",
+                deploy(),
+                &keep,
+                None,
+                &[PoweringOff, PoweringOn, Booting, Proving],
+            ),
+            ("by hand", deploy(), &hands, None, &[Waiting, Booting]),
+            ("off", power(PowerOrder::Off), &bmc, None, &[PoweringOff]),
+            (
+                "off at once",
+                power(PowerOrder::ForceOff),
+                &bmc,
+                None,
+                &[PoweringOff],
+            ),
+            (
+                "cycle",
+                power(PowerOrder::Cycle),
+                &bmc,
+                None,
+                &[PoweringOff, SettingBoot, PoweringOn],
+            ),
+            (
+                "on, and nobody knows",
+                power(PowerOrder::On),
+                &bmc,
+                None,
+                &[PoweringOn],
+            ),
+            (
+                "on, and off",
+                power(PowerOrder::On),
+                &bmc,
+                off,
+                &[SettingBoot, PoweringOn],
+            ),
+            (
+                "on, and off, keep",
+                power(PowerOrder::On),
+                &keep,
+                off,
+                &[PoweringOn],
+            ),
+        ];
+        for (name, goal, policy, power, wanted) in cases {
+            let seen = Seen {
+                power,
+                ..Seen::default()
+            };
+            let begin = first(&goal, policy, &seen);
+            let stages = std::iter::successors(Some(begin), |stage| after(*stage, &goal, policy));
+            assert_eq!(stages.collect::<Vec<_>>(), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn spans_are_told_as_people_do() {
+        let cases = [
+            (0, "0 s"),
+            (119, "119 s"),
+            (120, "2 min"),
+            (150, "2 min 30 s"),
+            (7_200, "2 h"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(span(Duration::from_secs(seconds)), text);
+        }
+    }
 }

@@ -48,7 +48,8 @@ impl Default for Policy {
             control: Control::Hands,
             deadline: Duration::from_mins(10),
             health_for: Duration::ZERO,
-            ill_for: Duration::from_mins(1),
+            // Services may need a while after the system says that it is up.
+            ill_for: Duration::from_mins(2),
             max_rollbacks: 1,
             shutdown: Duration::from_secs(30),
             boot: BootBy::Pxe,

@@ -56,12 +56,27 @@ impl Machine<'_> {
         if let Outcome::Done { power } = outcome {
             self.power_seen(*power);
         }
+        // Surely nothing was sent.
+        if let (
+            PowerIntent::EnsureOff { .. },
+            Outcome::NotSent { .. } | Outcome::Refused { .. } | Outcome::WrongHost { .. },
+        ) = (pending.intent, outcome)
+            && let Some(work) = self.work()
+        {
+            work.offs = work.offs.saturating_sub(1);
+        }
         match (pending.intent, outcome) {
             (_, Outcome::WrongHost { expected, found }) => self.power_failed(&format!(
-                "its BMC belongs to another machine: expected {}, found {}; nothing was sent to it",
+                "its BMC belongs to another machine: expected {}, found {}",
                 tamed(expected),
                 tamed(found)
             )),
+            // The firmware's own order may begin with the network: the boot will show.
+            (PowerIntent::BootOnce { .. }, Outcome::Refused { why }) => {
+                let text = format!("its boot device could not be set: {}", tamed(why));
+                self.note(NoteKind::Trouble, text);
+                self.advance();
+            }
             (_, Outcome::Refused { why }) => {
                 self.power_failed(&format!("its BMC refused: {}", tamed(why)));
             }
@@ -72,12 +87,6 @@ impl Machine<'_> {
             | (PowerIntent::EnsureOn, Outcome::Done { power: Power::On })
             | (PowerIntent::BootOnce { .. }, Outcome::Done { .. }) => self.advance(),
             (PowerIntent::Observe, Outcome::Done { power }) => self.still(*power),
-            (PowerIntent::EnsureOff { .. }, Outcome::NotSent { why }) => {
-                if let Some(work) = self.work() {
-                    work.offs = work.offs.saturating_sub(1);
-                }
-                self.missed(why);
-            }
             (_, Outcome::NotSent { why } | Outcome::Unknown { why }) => self.missed(why),
             (_, Outcome::Done { power }) => {
                 let why = format!(

@@ -43,6 +43,10 @@ pub struct HostState {
     rename_all = "kebab-case",
     rename_all_fields = "kebab-case"
 )]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one a host, and it stands in its state by value"
+)]
 pub enum Phase {
     /// Nothing.
     #[default]
@@ -335,6 +339,52 @@ impl HostState {
         match self.phase {
             Phase::Active(ref work) if work.stage != Stage::Waiting => Watch::TICK,
             Phase::Active(_) | Phase::Idle | Phase::Stopped { .. } => IDLE_TICK,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watched_time_is_the_clocks_less_its_jumps() {
+        let second = 1_000;
+        let cases: [(&str, u64, u64, u64, u64); 5] = [
+            ("a second", 100 * second, 101 * second, second, second),
+            (
+                "a jump ahead, or an absence",
+                100 * second,
+                9_000 * second,
+                30 * second,
+                30 * second,
+            ),
+            ("a jump back", 100 * second, 10 * second, 0, second),
+            ("a clock that stands", 100 * second, 100 * second, 0, second),
+            (
+                "the end of time",
+                100 * second,
+                u64::MAX,
+                30 * second,
+                30 * second,
+            ),
+        ];
+        for (name, before, now, passed, ticked) in cases {
+            let clock = Timestamp(before);
+            let start = Watch {
+                clock,
+                ..Watch::default()
+            };
+            let (mut by_event, mut by_tick) = (start, start);
+            by_event.pass(Timestamp(now));
+            by_tick.tick(Timestamp(now));
+            assert_eq!(by_event.total, Watched(passed), "{name}");
+            assert_eq!(by_tick.total, Watched(ticked), "{name}");
+            assert_eq!((by_event.ticks, by_tick.ticks), (0, 1), "{name}");
+            assert_eq!(
+                (by_event.clock, by_tick.clock),
+                (Timestamp(now), Timestamp(now))
+            );
         }
     }
 }

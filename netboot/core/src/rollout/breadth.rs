@@ -111,3 +111,94 @@ pub fn room<'a>(
         None => now,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::{Deploy, Event, Image, Parameters, Policy, When, step};
+    use crate::site::SourceFile;
+    use image_manifest::Digest;
+
+    fn site(limits: &str) -> Site {
+        let mut text = format!(
+            "[site]\nname = \"lab\"\n[[network]]\nname = \"rack\"\nsubnet = \"10.0.0.0/24\"\n\
+             appliance = \"10.0.0.1\"\n[role.web]\nimage = \"web\"\n[role.db]\nimage = \"db\"\n{limits}\n"
+        );
+        for index in 1..=6 {
+            let role = if index <= 4 { "web" } else { "db" };
+            text.push_str(&format!(
+                "[[host]]\nname = \"h{index}\"\nmacs = [\"52:54:00:00:00:0{index}\"]\n\
+                 address = \"10.0.0.1{index}\"\nrole = \"{role}\"\nprotected = {}\n",
+                index == 6
+            ));
+        }
+        let files = [SourceFile {
+            path: "site.toml".into(),
+            text: text.into(),
+        }];
+        Site::check(&files).unwrap()
+    }
+
+    #[test]
+    fn too_much_of_a_role_or_of_the_site_needs_an_override() {
+        let site = site("[limits]\npercent-of-role = 50\npercent-of-site = 34");
+        let cases: [(&[&str], &[&str]); 5] = [
+            (&["h1"], &[]),
+            (&["h5"], &[]),
+            (&["h1", "h2"], &[]),
+            (
+                &["h1", "h2", "h3"],
+                &[
+                    "3 of the 4 hosts of role `web` are more than 50 %",
+                    "3 of the 6 hosts of the site are more than 34 %",
+                ],
+            ),
+            (&["h6"], &["host `h6` is protected"]),
+        ];
+        for (chosen, wanted) in cases {
+            let hosts: Vec<_> = chosen.iter().map(|name| site.host(name).unwrap()).collect();
+            let told: Vec<String> = breadth(&site, &hosts)
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            assert_eq!(told, wanted, "{chosen:?}");
+        }
+    }
+
+    #[test]
+    fn room_is_what_limits_leave() {
+        let limits = |at_once, per_hour| Limits {
+            hosts_at_once: at_once,
+            hosts_per_hour: per_hour,
+            ..Limits::default()
+        };
+        let image = Image {
+            name: "web".to_owned(),
+            manifest: Digest::of(b"m"),
+            tree: Digest::of(b"t"),
+        };
+        let deploy = Event::Deploy(Deploy {
+            intent: "one".to_owned(),
+            image,
+            parameters: Parameters::new(),
+            by: "alice".to_owned(),
+            when: When::Needed,
+        });
+        let start = Timestamp(10_000_000);
+        let busy = step(&HostState::default(), &Policy::default(), &deploy, start).state;
+        let states = [busy, HostState::default()];
+        let (soon, later) = (
+            start.after(Duration::from_mins(1)),
+            start.after(Duration::from_hours(2)),
+        );
+        let cases = [
+            ("none is full", limits(5, None), soon, 4),
+            ("all at once are under way", limits(1, None), soon, 0),
+            ("the hour is full", limits(5, Some(1)), soon, 0),
+            ("the hour is over", limits(5, Some(1)), later, 1),
+        ];
+        for (name, limits, now, wanted) in cases {
+            assert_eq!(room(&limits, &states, now), wanted, "{name}");
+        }
+    }
+}

@@ -5,101 +5,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::ask::{Action, Fleet, Note, Planned};
+use super::meddle::{meddled, skipped, works_on};
 use super::state::{Member, Mode, Progress, Rollout};
 use crate::Timestamp;
-use crate::lifecycle::{
-    Deploy, Event, Goal, HostState, Image, Judgement, Parameters, Phase, Reason, When,
-};
-
-/// All hosts as they stand.
-pub struct Fleet<'a> {
-    /// The state of each; none when the site has no such host any more.
-    pub host: &'a dyn Fn(&str) -> Option<&'a HostState>,
-    /// How many further hosts may be begun now; see [`super::room`].
-    pub room: u32,
-}
-
-impl std::fmt::Debug for Fleet<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fleet")
-            .field("room", &self.room)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What a rollout asks of one host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Deploy.
-    Deploy {
-        /// Name of the host.
-        host: String,
-        /// Id of the request.
-        intent: String,
-        /// What to deploy.
-        image: Image,
-        /// What the host is told besides.
-        parameters: Parameters,
-    },
-    /// Roll back.
-    Rollback {
-        /// Name of the host.
-        host: String,
-        /// Id of the request.
-        intent: String,
-    },
-}
-
-impl Action {
-    /// Returns the host, and what to tell its lifecycle.
-    #[must_use]
-    pub fn event(&self, by: &str) -> (&str, Event) {
-        let by = by.to_owned();
-        match self {
-            Self::Deploy {
-                host,
-                intent,
-                image,
-                parameters,
-            } => {
-                let deploy = Deploy {
-                    intent: intent.clone(),
-                    image: image.clone(),
-                    parameters: parameters.clone(),
-                    by,
-                    when: When::Needed,
-                };
-                (host, Event::Deploy(deploy))
-            }
-            Self::Rollback { host, intent } => {
-                let intent = intent.clone();
-                (host, Event::Rollback { intent, by })
-            }
-        }
-    }
-}
-
-/// Something that people should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// The host that it is about; none when it is about the whole rollout.
-    pub host: Option<String>,
-    /// In words.
-    pub text: String,
-}
-
-/// What a rollout does next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
-    /// Its next state; store it together with what the actions make of the hosts, or before.
-    pub rollout: Rollout,
-    /// Whether that differs in more than the time that was watched.
-    pub changed: bool,
-    /// What to ask, in order.
-    pub actions: Vec<Action>,
-    /// What to tell people.
-    pub notes: Vec<Note>,
-}
+use crate::lifecycle::Judgement;
 
 /// Says what a rollout does next.
 ///
@@ -443,36 +353,5 @@ impl Planner<'_, '_> {
         };
         self.set(index, Progress::Undoing);
         Some(action)
-    }
-}
-
-fn skipped(why: &str) -> Progress {
-    let why = why.to_owned();
-    Progress::Skipped { why }
-}
-
-/// Tells whether the work under way on a host is about a generation.
-fn works_on(state: &HostState, number: u32) -> bool {
-    let goal = state.work().map(|work| &work.goal);
-    goal == Some(&Goal::Deploy { generation: number })
-}
-
-/// Says what somebody else did to a host since the rollout was asked for.
-fn meddled(state: &HostState, member: &Member, since: Timestamp, intent: &str) -> Option<String> {
-    let by_person = state.generations.iter().rev().find(|known| {
-        let ours = known.intents.iter().any(|id| id == intent);
-        let asked = match known.reason {
-            Reason::Deploy => true,
-            Reason::Rollback { .. } => !known.intents.is_empty(),
-            Reason::Heal { .. } | Reason::Adopted => false,
-        };
-        known.number > member.base && asked && !ours
-    });
-    if let Some(known) = by_person {
-        return Some(format!("{} deployed {} meanwhile", known.by, known.image));
-    }
-    match &state.phase {
-        Phase::Stopped { at, why } if *at > since => Some(format!("it stopped meanwhile: {why}")),
-        _ => None,
     }
 }
