@@ -112,6 +112,8 @@ pub(crate) struct Api {
     unrecorded: AtomicU64,
     consoles: Arc<Semaphore>,
     backups: Arc<Semaphore>,
+    /// Tokens are changed one after the other: who is the last admin depends on it.
+    token_changes: tokio::sync::Mutex<()>,
     answers: Family<[(&'static str, String); 1], Counter>,
 }
 
@@ -140,7 +142,7 @@ impl Api {
     pub(crate) async fn open(parts: Parts, registry: &mut Registry) -> Result<Arc<Self>, ApiError> {
         crate::backup::sweep(&parts.data);
         let stored = match Reader::open(&parts.data).await? {
-            Some(mut reader) => reader.documents(Some(crate::auth::KIND)).await?,
+            Some(mut reader) => reader.documents(None).await?,
             None => Vec::new(),
         };
         let tokens = Tokens::restore(&stored);
@@ -168,6 +170,7 @@ impl Api {
             unrecorded: AtomicU64::new(0),
             consoles: Arc::new(Semaphore::new(CONSOLES)),
             backups: Arc::new(Semaphore::new(1)),
+            token_changes: tokio::sync::Mutex::default(),
             answers,
         });
         Ok(api)

@@ -56,6 +56,7 @@ pub(super) async fn create(
     Sent(wanted): Sent<Wanted>,
 ) -> Result<Answer<NewToken>, Problem> {
     let request = json!(wanted);
+    let _one = api.token_changes.lock().await;
     let made = match whole_site(&order.who) {
         Ok(()) => {
             let known = match &wanted.hosts {
@@ -102,6 +103,7 @@ pub(super) async fn revoke(
     Path(name): Path<String>,
 ) -> Result<Answer<TokenView>, Problem> {
     let request = json!({});
+    let _one = api.token_changes.lock().await;
     let revoked = match whole_site(&order.who) {
         Ok(()) => api.tokens.revoke(&name, now()).map_err(Problem::from),
         Err(problem) => Err(problem),

@@ -62,6 +62,24 @@ fn a_token_admits_until_it_expires_or_is_revoked() {
 }
 
 #[test]
+fn a_use_that_is_written_late_revives_no_token() {
+    let tokens = Tokens::restore(&[]);
+    let (token, row, made) = tokens.make(&wanted("ci"), "admin", NOW).unwrap();
+    tokens.keep(row);
+    let (row, revoked) = tokens.revoke("ci", NOW).unwrap();
+    let (_, used) = tokens.admit(token.expose_secret(), NOW).unwrap();
+    tokens.keep(row);
+    let mut stored = std::collections::BTreeMap::new();
+    for row in documents(made.into_iter().chain(revoked).chain(used)) {
+        stored.insert((row.kind.clone(), row.name.clone()), row);
+    }
+    let rows: Vec<DocumentRow> = stored.into_values().collect();
+    let again = Tokens::restore(&rows);
+    assert_eq!(denied(&again, &token, NOW), Some(Denied::Revoked));
+    assert_eq!(again.views(NOW)[0].used_ms, Some(NOW.0));
+}
+
+#[test]
 fn what_is_stored_and_shown_is_not_the_token() {
     let tokens = Tokens::restore(&[]);
     let (token, row, stored) = tokens.make(&wanted("ci"), "admin", NOW).unwrap();

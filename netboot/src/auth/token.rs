@@ -16,6 +16,10 @@ use super::Role;
 /// The kind of the documents in the store.
 pub const KIND: &str = "token";
 
+/// The kind of those that say when a token was used: apart, so that writing it late cannot undo that the token was
+/// revoked meanwhile.
+pub(crate) const USED_KIND: &str = "token-used";
+
 /// What every token begins with, so that a leaked one is found by its looks.
 const PREFIX: &str = "fb_";
 const BYTES: usize = 32;
@@ -66,7 +70,8 @@ pub struct TokenRow {
     pub expires: Option<Timestamp>,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
-    /// When it was used last, to five minutes.
+    /// When it was used last, to five minutes; stored apart.
+    #[serde(skip)]
     pub used: Option<Timestamp>,
 }
 

@@ -123,13 +123,14 @@ impl Table {
         change
     }
 
-    fn remove(&mut self, name: &str) -> Option<Change> {
+    fn remove(&mut self, name: &str) -> Option<[Change; 2]> {
         let row = self.rows.remove(name)?;
         self.names.remove(&row.digest);
-        Some(Change::Remove {
-            kind: KIND.to_owned(),
-            name: row.name,
-        })
+        let removed = [KIND, token::USED_KIND].map(|kind| Change::Remove {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+        });
+        Some(removed)
     }
 
     fn admins(&self, now: Timestamp) -> impl Iterator<Item = &TokenRow> {
@@ -157,6 +158,12 @@ impl Tokens {
                 Err(error) => tracing::warn!(
                     token = document.name.as_str(), error = %error, "token cannot be read"
                 ),
+            }
+        }
+        for document in documents.iter().filter(|one| one.kind == token::USED_KIND) {
+            if let (Some(row), Ok(at)) = (table.rows.get_mut(&document.name), document.body.parse())
+            {
+                row.used = Some(Timestamp(at));
             }
         }
         Self(Mutex::new(table))
@@ -246,7 +253,11 @@ impl Tokens {
             .is_none_or(|at| now < at || now.since(at) >= USED_EVERY);
         let change = stale.then(|| {
             row.used = Some(now);
-            document(row)
+            Change::Put(DocumentRow {
+                kind: token::USED_KIND.to_owned(),
+                name: row.name.clone(),
+                body: now.0.to_string(),
+            })
         });
         Ok((caller, change))
     }
@@ -274,7 +285,11 @@ impl Tokens {
             })
             .map(|row| row.name.clone())
             .collect();
-        let mut changes: Vec<Change> = old.iter().filter_map(|name| table.remove(name)).collect();
+        let mut changes: Vec<Change> = old
+            .iter()
+            .filter_map(|name| table.remove(name))
+            .flatten()
+            .collect();
         if table.rows.contains_key(&wanted.name) {
             let name = wanted.name.clone();
             return Err(TokenError::Taken { name });
@@ -325,7 +340,9 @@ impl Tokens {
 
     /// Lets a token count as it is stored now.
     pub(crate) fn keep(&self, row: TokenRow) {
-        drop(self.table().put(row));
+        let mut table = self.table();
+        let used = table.rows.get(&row.name).and_then(|row| row.used);
+        drop(table.put(TokenRow { used, ..row }));
     }
 
     /// Returns what may be read about all of them.

@@ -88,8 +88,8 @@ struct SiteDirectory {
 /// Where the site stands, for verbs that can also ask a running appliance.
 #[derive(Clone, Debug, Args)]
 struct OfflineSite {
-    /// Directory with the site's `*.toml` files: with it, the data directory is read, and no appliance is asked.
-    #[arg(long, value_name = "DIR", env = "NETBOOT_SITE", requires = "data")]
+    /// Directory with the site's `*.toml` files: with it and `--data`, no appliance is asked.
+    #[arg(long, value_name = "DIR", env = "NETBOOT_SITE")]
     site: Option<PathBuf>,
 }
 

@@ -212,7 +212,10 @@ async fn attend(
     let subject = format!("rollout/{id}");
     loop {
         let now = rollout(client, id).await?;
-        if matches!(now.state.as_str(), "done" | "halted" | "undone") {
+        let under_way = |state: &str| matches!(state, "deploying" | "undoing");
+        let over = matches!(now.state.as_str(), "done" | "halted" | "undone");
+        // A halted one takes no further host, but those that it took come to their ends.
+        if over && !now.hosts.iter().any(|host| under_way(&host.state)) {
             show(&now, format)?;
             let well = now.hosts.iter().all(|host| host.state == "healthy");
             return Ok(if now.state == "done" && well {

@@ -28,8 +28,21 @@ pub(super) fn names(site: &Site, wires: &Wires) -> Names {
         .filter(|address| !address.is_unspecified());
     Names {
         addresses: addresses.collect(),
-        names: ["localhost".to_owned()].into(),
+        names: own_names().collect(),
     }
+}
+
+/// Returns the names of this computer that a certificate can hold.
+fn own_names() -> impl Iterator<Item = String> {
+    let host = nix::unistd::gethostname().ok();
+    let host = host.and_then(|name| name.into_string().ok());
+    let plain = |name: &String| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+        !name.is_empty() && name.bytes().all(fits)
+    };
+    ["localhost".to_owned()]
+        .into_iter()
+        .chain(host.filter(plain))
 }
 
 /// Binds the ports where hosts speak TLS.

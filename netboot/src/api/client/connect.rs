@@ -74,6 +74,11 @@ impl ConnectError {
                 ),
                 _ => Some("check `--url`, and that this computer can reach it".to_owned()),
             },
+            Self::Stranger { source, .. } if is_about_the_name(source) => Some(
+                "its certificate is for other names: use the address of `appliance.api` or of a network, or the \
+                 computer's own name"
+                    .to_owned(),
+            ),
             Self::Stranger { .. } => Some(
                 "if the appliance was installed anew, or restored without its authority, copy its `ca.pem` again; \
                  if not, do not send your token there"
@@ -148,7 +153,7 @@ impl Dialer {
             stream.set_nodelay(true).map_err(reach)?;
             let shaken = self.tls.connect(self.name.clone(), stream).await;
             shaken.map_err(|source| {
-                if is_about_the_certificate(&source) {
+                if about_the_certificate(&source).is_some() {
                     ConnectError::Stranger {
                         url: self.url.clone(),
                         ca: self.ca.clone(),
@@ -166,10 +171,16 @@ impl Dialer {
     }
 }
 
-fn is_about_the_certificate(error: &io::Error) -> bool {
-    let error = error.get_ref().and_then(|error| error.downcast_ref());
+fn about_the_certificate(error: &io::Error) -> Option<&CertificateError> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(reason) => Some(reason),
+        _ => None,
+    }
+}
+
+fn is_about_the_name(error: &io::Error) -> bool {
     matches!(
-        error,
-        Some(rustls::Error::InvalidCertificate(reason)) if !matches!(reason, CertificateError::Revoked)
+        about_the_certificate(error),
+        Some(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. })
     )
 }
