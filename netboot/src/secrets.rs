@@ -117,10 +117,9 @@ impl Secrets {
     /// # Errors
     /// When the identity can be neither read nor made.
     pub fn open(data: &Path, site: &Path) -> Result<Self, IdentityError> {
-        let identity = match cfg!(feature = "age") {
-            true => Some(Arc::new(Identity::open(data)?)),
-            false => None,
-        };
+        let identity = cfg!(feature = "age")
+            .then(|| Identity::open(data).map(Arc::new))
+            .transpose()?;
         Ok(Self {
             directories: vec![crate::site::Applied::current(data), site.to_owned()],
             identity,
@@ -205,9 +204,10 @@ impl Secrets {
     }
 
     fn unseal(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Reason> {
-        let absent = match cfg!(feature = "age") {
-            true => IdentityError::Absent,
-            false => IdentityError::NotBuilt,
+        let absent = if cfg!(feature = "age") {
+            IdentityError::Absent
+        } else {
+            IdentityError::NotBuilt
         };
         let identity = self.identity.as_deref().ok_or(absent)?;
         Ok(identity.unseal(sealed, LARGEST)?)

@@ -102,7 +102,7 @@ pub(crate) fn sources(directory: &Path) -> Result<Vec<SourceFile>, SiteError> {
     Ok(files)
 }
 
-fn check(files: &[SourceFile]) -> Result<Site, SiteError> {
+pub(crate) fn check(files: &[SourceFile]) -> Result<Site, SiteError> {
     Site::check(files).map_err(|problems| SiteError::Wrong {
         files: files.to_vec(),
         problems,

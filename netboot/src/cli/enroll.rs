@@ -9,7 +9,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use netboot_core::site::Site;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -58,9 +57,10 @@ struct RecipientVerb {
 impl RecipientVerb {
     fn run(self) -> Result<Exit, Failure> {
         let recipient = recipient_of(&self.target)?;
-        let text = match self.format.json {
-            true => json!({ "recipient": recipient.to_string() }).to_string(),
-            false => recipient.to_string(),
+        let text = if self.format.json {
+            json!({ "recipient": recipient.to_string() }).to_string()
+        } else {
+            recipient.to_string()
         };
         print(&format!("{text}\n"))?;
         Ok(Exit::Done)
@@ -84,12 +84,14 @@ struct HostsVerb {
 
 impl HostsVerb {
     fn run(self) -> Result<Exit, Failure> {
-        let enroll = match self.replace {
-            true => Recording::Replace,
-            false => Recording::Record,
+        let enroll = if self.replace {
+            Recording::Replace
+        } else {
+            Recording::Record
         };
         let hosts = self.hosts.selector()?;
-        self.change.run("/v1/enroll", &EnrollOrder { hosts, enroll })
+        self.change
+            .run("/v1/enroll", &EnrollOrder { hosts, enroll })
     }
 }
 
@@ -129,9 +131,10 @@ struct Secret {
 impl Secret {
     fn run(self) -> Result<Exit, Failure> {
         let place = self.place()?;
-        let recipients = match self.recipient.is_empty() {
-            true => vec![recipient_of(&self.target)?],
-            false => self.given()?,
+        let recipients = if self.recipient.is_empty() {
+            vec![recipient_of(&self.target)?]
+        } else {
+            self.given()?
         };
         let secret = match &self.from {
             Some(path) => read_file(path),
@@ -155,18 +158,16 @@ impl Secret {
 
     /// Finds where the site says that the secret is; a site need not name it yet.
     fn place(&self) -> Result<String, Failure> {
-        let refuse = |text: String| Err(Failure::new(text).exit(Exit::Configuration));
-        let known = match named(&self.site.site, &self.name) {
-            Ok(known) => known,
-            Err(failure) => return Err(failure),
-        };
-        match known {
-            Some(place) if place.ends_with(".age") && !place.starts_with('/') => Ok(place),
-            Some(place) => refuse(format!(
-                "[secret.{}] is {place}, which is no encrypted file of the site",
-                self.name
-            )),
+        match named(&self.site.site, &self.name)? {
             None => Ok(format!("secrets/{}.age", self.name)),
+            Some(SecretPlace::Sealed(path)) => Ok(path),
+            Some(SecretPlace::Elsewhere(place)) => {
+                let text = format!(
+                    "[secret.{}] is {place}, which is no encrypted file of the site",
+                    self.name
+                );
+                Err(Failure::new(text).exit(Exit::Configuration))
+            }
         }
     }
 
@@ -184,28 +185,28 @@ impl Secret {
     }
 }
 
-/// Returns the file of a secret as the site's text has it. The site need not be right: the secret
-/// that is being made may be all that it lacks.
-fn named(directory: &Path, name: &str) -> Result<Option<String>, Failure> {
+/// Where a site says that a secret is.
+enum SecretPlace {
+    /// In an encrypted file of the site.
+    Sealed(String),
+    /// Somewhere else, in words.
+    Elsewhere(String),
+}
+
+/// Finds where the site's text says that a secret is. Files beside it may be missing: the secret
+/// that is being made may be all that the site lacks.
+fn named(directory: &Path, name: &str) -> Result<Option<SecretPlace>, Failure> {
     let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.is_empty() || name.len() > 63 || !name.bytes().all(good) {
         let text = format!("`{name}` is no name of a secret: at most 63 of a-z, 0-9 and `-`");
         return Err(Failure::new(text).exit(Exit::Usage));
     }
-    let sources = crate::site::sources(directory)?;
-    let site: Site = match Site::check(&sources) {
-        Ok(site) => site,
-        Err(problems) => {
-            return Err(crate::site::SiteError::Wrong {
-                files: sources,
-                problems,
-            }
-            .into());
-        }
-    };
+    let site = crate::site::check(&crate::site::sources(directory)?)?;
     Ok(site.secrets.get(name).map(|source| {
-        let path = source.site_file().filter(|_| source.is_sealed());
-        path.map_or_else(|| format!("/{source}"), ToString::to_string)
+        match source.site_file().filter(|_| source.is_sealed()) {
+            Some(path) => SecretPlace::Sealed(path.to_string()),
+            None => SecretPlace::Elsewhere(source.to_string()),
+        }
     }))
 }
 

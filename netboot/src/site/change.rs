@@ -165,18 +165,18 @@ impl Sites {
             .ledger
             .commit(deed("accepted".to_owned()), Vec::new())
             .await?;
-        let made = self
+        let done = self
             .blocking(move |parts| Ok(make(parts, candidate, swap)?))
             .await;
-        match &made {
-            Ok(done) => {
+        match &done {
+            Ok(plan) => {
                 tracing::info!(
-                    from = %done.from, to = %done.to, action,
-                    changes = done.difference.changes.len(),
+                    from = %plan.from, to = %plan.to, action,
+                    changes = plan.difference.changes.len(),
                     "site changed"
                 );
-                if !done.difference.restart.is_empty() {
-                    let what = done.difference.restart.join(", ");
+                if !plan.difference.restart.is_empty() {
+                    let what = plan.difference.restart.join(", ");
                     tracing::warn!(what, "served only after a restart");
                 }
             }
@@ -187,7 +187,7 @@ impl Sites {
                 }
             }
         }
-        made
+        done
     }
 
     /// Runs what reads and writes files.

@@ -123,21 +123,18 @@ impl Source {
     /// When there is none, or with everything that is wrong with it.
     pub fn open(directory: &Path, data: &Path) -> Result<(Self, Arc<Site>), SiteError> {
         let applied = Applied::open(data)?;
-        let (files, site, origin) = match applied.load()? {
-            Some(files) => {
-                let site = files.check()?;
-                if Files::read(directory).is_ok_and(|(there, _)| there != files) {
-                    tracing::warn!(
-                        directory = %directory.display(),
-                        "the applied site is served; the site directory differs from it"
-                    );
-                }
-                (files, site, Origin::Applied)
+        let (files, site, origin) = if let Some(files) = applied.load()? {
+            let site = files.check()?;
+            if Files::read(directory).is_ok_and(|(there, _)| there != files) {
+                tracing::warn!(
+                    directory = %directory.display(),
+                    "the applied site is served; the site directory differs from it"
+                );
             }
-            None => {
-                let (files, site) = Files::read(directory)?;
-                (files, site, Origin::Directory)
-            }
+            (files, site, Origin::Applied)
+        } else {
+            let (files, site) = Files::read(directory)?;
+            (files, site, Origin::Directory)
         };
         let site = Arc::new(site);
         let current = Mutex::new(Current {

@@ -2,7 +2,7 @@
 //!
 //! It refuses to stop early: what can be read is checked, even when something else is wrong.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -24,20 +24,27 @@ const API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST
 /// Syntax errors that are told of one file: one missing quote makes dozens.
 const SYNTAX_ERRORS: usize = 3;
 
+/// A part of a site that other parts name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Network,
+    Role,
+    Environment,
+    Secret,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::Network, Self::Role, Self::Environment, Self::Secret];
+}
+
 /// What was read so far, of all files.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     pub(super) name: Option<Placed<Label>>,
     pub(super) appliance: Option<Placed<Appliance>>,
     pub(super) networks: Vec<networks::Draft>,
-    /// Some network could not be read, so that a host may well be in it.
-    pub(super) unread_network: bool,
-    /// Some role could not be read, so that a host may well have it.
-    pub(super) unread_role: bool,
-    /// Some environment could not be read, so that a host may well be of it.
-    pub(super) unread_environment: bool,
-    /// Some secret could not be read, so that it may well be the one that is named.
-    pub(super) unread_secret: bool,
+    /// Parts of which some could not be read: what names one of them may well be right.
+    pub(super) unread: BTreeSet<Part>,
     pub(super) roles: BTreeMap<Arc<str>, Placed<roles::Draft>>,
     pub(super) environments: BTreeMap<Arc<str>, Placed<environment::Draft>>,
     pub(super) secrets: BTreeMap<Arc<str>, Placed<secret::Draft>>,
@@ -67,10 +74,7 @@ pub(super) fn check(files: &[SourceFile]) -> Result<Site, Vec<Problem>> {
             let table = Table::new("a site file", place, table.get_ref());
             read(table, &mut draft, &mut problems);
         } else {
-            draft.unread_network = true;
-            draft.unread_role = true;
-            draft.unread_environment = true;
-            draft.unread_secret = true;
+            draft.unread = Part::ALL.into();
         }
     }
     let nowhere = Place {
@@ -108,7 +112,7 @@ fn read(mut file: Table<'_>, draft: &mut Draft, problems: &mut Problems<'_>) {
     for table in file.tables("network", problems) {
         match networks::read(table, problems) {
             Some(network) => draft.networks.push(network),
-            None => draft.unread_network = true,
+            None => drop(draft.unread.insert(Part::Network)),
         }
     }
     for (name, table) in file.named("role", problems) {
@@ -118,7 +122,7 @@ fn read(mut file: Table<'_>, draft: &mut Draft, problems: &mut Problems<'_>) {
     let read =
         |table: Table<'_>, problems: &mut Problems<'_>| Some(environment::read(table, problems));
     let unread = named(&mut file, "environment", environments, problems, read);
-    draft.unread_environment |= unread == Unread::Some;
+    draft.unread.extend(unread.map(|()| Part::Environment));
     let unread = named(
         &mut file,
         "secret",
@@ -126,7 +130,7 @@ fn read(mut file: Table<'_>, draft: &mut Draft, problems: &mut Problems<'_>) {
         problems,
         secret::read,
     );
-    draft.unread_secret |= unread == Unread::Some;
+    draft.unread.extend(unread.map(|()| Part::Secret));
     if let Some(table) = file.table("limits", problems) {
         let place = table.place.clone();
         if let Some(first) = &draft.limits {
@@ -196,19 +200,20 @@ fn read_appliance(mut table: Table<'_>, draft: &mut Draft, problems: &mut Proble
 }
 
 /// Reads the tables `[KEY.NAME]` whose names are labels, and refuses a name that comes twice.
+/// Returns something when one of them could not be read.
 fn named<T>(
     file: &mut Table<'_>,
     key: &'static str,
     all: &mut BTreeMap<Arc<str>, Placed<T>>,
     problems: &mut Problems<'_>,
     mut read: impl FnMut(Table<'_>, &mut Problems<'_>) -> Option<T>,
-) -> Unread {
-    let mut unread = Unread::None;
+) -> Option<()> {
+    let mut unread = None;
     for (name, table) in file.named(key, problems) {
         let value = read(table, problems);
         let place = name.place.clone();
         let (Some(label), Some(value)) = (parse::<Label>(key, &name, problems), value) else {
-            unread = Unread::Some;
+            unread = Some(());
             continue;
         };
         if let Some(first) = all.get(&label.value.0) {
@@ -221,16 +226,9 @@ fn named<T>(
     unread
 }
 
-/// Whether a table could not be read, so that what names it may well be right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unread {
-    None,
-    Some,
-}
-
 /// Says that a secret is named and not given.
 pub(super) fn secret(draft: &Draft, name: &str, place: &Place, problems: &mut Problems<'_>) {
-    if !draft.unread_secret && !draft.secrets.contains_key(name) {
+    if !draft.unread.contains(&Part::Secret) && !draft.secrets.contains_key(name) {
         problems.contradiction(place, format!("there is no secret `{name}`"));
     }
 }

@@ -99,14 +99,14 @@ pub(super) fn read_parameters(table: &mut Table<'_>, problems: &mut Problems<'_>
 pub(super) fn check(draft: &check::Draft, problems: &mut Problems<'_>) {
     for environment in draft.environments.values() {
         for (role, place) in &environment.value.roles {
-            if !draft.unread_role && !draft.roles.contains_key(role) {
+            if !draft.unread.contains(&check::Part::Role) && !draft.roles.contains_key(role) {
                 problems.contradiction(place, format!("there is no role `{role}`"));
             }
         }
     }
     for host in &draft.hosts {
         if let (Some(name), Some(place)) = (&host.host.environment, &host.environment)
-            && !draft.unread_environment
+            && !draft.unread.contains(&check::Part::Environment)
             && !draft.environments.contains_key(name)
         {
             problems.contradiction(place, format!("there is no environment `{name}`"));

@@ -122,7 +122,8 @@ pub(super) fn check(draft: &check::Draft, problems: &mut Problems<'_>) {
                 problems,
             );
         }
-        if !draft.unread_role && !draft.roles.contains_key(&host.host.role) {
+        if !draft.unread.contains(&check::Part::Role) && !draft.roles.contains_key(&host.host.role)
+        {
             let text = format!("there is no role `{}`", host.host.role);
             problems.contradiction(&host.role, text);
         }
@@ -150,7 +151,7 @@ fn unique<'a, K: std::hash::Hash + Eq>(
 fn check_address(host: &Draft, draft: &check::Draft, problems: &mut Problems<'_>) {
     let mut networks = draft.networks.iter().map(|draft| &draft.network);
     let Some(address) = &host.address else {
-        if !draft.unread_network
+        if !draft.unread.contains(&check::Part::Network)
             && !networks.any(|network| network.pool.is_some() || network.mode == Mode::Proxy)
         {
             let text = "the host has no address, and no network has a pool".to_owned();
@@ -160,7 +161,7 @@ fn check_address(host: &Draft, draft: &check::Draft, problems: &mut Problems<'_>
     };
     let (ip, place) = (address.value, &address.place);
     let Some(network) = networks.find(|network| network.subnet.contains(ip)) else {
-        if !draft.unread_network {
+        if !draft.unread.contains(&check::Part::Network) {
             let text = format!("address {ip} is in no network of the site");
             problems.contradiction(place, text);
         }

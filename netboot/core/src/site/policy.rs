@@ -136,8 +136,10 @@ pub(super) fn read_deploy(mut table: Table<'_>, problems: &mut Problems<'_>) -> 
 
 /// Reads `[limits]`.
 pub(super) fn read_limits(mut table: Table<'_>, problems: &mut Problems<'_>) -> Limits {
-    let mut limits = Limits::default();
-    limits.hosts_per_hour = table.count("hosts-per-hour", 1..=MOST_HOSTS, problems);
+    let mut limits = Limits {
+        hosts_per_hour: table.count("hosts-per-hour", 1..=MOST_HOSTS, problems),
+        ..Limits::default()
+    };
     if let Some(hosts) = table.count("hosts-at-once", 1..=MOST_HOSTS, problems) {
         limits.hosts_at_once = hosts;
     }

@@ -353,12 +353,11 @@ impl<'a> Table<'a> {
                 _ => None,
             };
             let place = found.place;
-            match value {
-                Some(value) => parameters.push((name, Placed { value, place })),
-                None => {
-                    let expected = "a string, an integer, true or false";
-                    problems.add(&place, wrong_type(&name.value, expected, found.value));
-                }
+            if let Some(value) = value {
+                parameters.push((name, Placed { value, place }));
+            } else {
+                let expected = "a string, an integer, true or false";
+                problems.add(&place, wrong_type(&name.value, expected, found.value));
             }
         }
         parameters

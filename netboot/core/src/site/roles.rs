@@ -39,7 +39,7 @@ pub(super) fn read(
     let label: Label = match name.value.parse() {
         Ok(label) => label,
         Err(error) => {
-            draft.unread_role = true;
+            draft.unread.insert(check::Part::Role);
             let key = "role".to_owned();
             let reason = format!("{error}");
             return problems.add(&name.place, ProblemKind::BadValue { key, reason });

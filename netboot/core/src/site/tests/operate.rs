@@ -408,7 +408,7 @@ proptest::proptest! {
     #[test]
     fn a_selector_reads_what_it_writes(text in "[a-z0-9=,. _-]{0,60}") {
         if let Ok(selector) = text.parse::<Selector>() {
-            proptest::prop_assert_eq!(selector.to_string().parse::<Selector>().unwrap(), selector.clone());
+            proptest::prop_assert_eq!(&selector.to_string().parse::<Selector>().unwrap(), &selector);
             let json = serde_json::to_string(&selector).unwrap();
             proptest::prop_assert_eq!(serde_json::from_str::<Selector>(&json).unwrap(), selector);
         }
