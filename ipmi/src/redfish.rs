@@ -5,6 +5,9 @@
 
 mod boot;
 mod chain;
+#[cfg(test)]
+#[cfg(feature = "sim")]
+mod faults;
 mod inventory;
 mod link;
 mod media;

@@ -18,8 +18,12 @@ use crate::vendor::Profile;
 
 /// How long a BMC may take to close a session; nobody waits for it but the BMC's own table.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// How often a read is repeated when its answer is lost.
-const TRIES: u32 = 4;
+/// How patient a read is: so many answers may be lost, and a third as many connections.
+const PATIENCE: u32 = 12;
+/// What a failed connection costs of it, or an answer that says nothing about when to come back.
+const DEAR: u32 = 3;
+/// The longest pause between two tries.
+const PAUSE: Duration = Duration::from_secs(2);
 /// How many pages of a collection are read.
 const PAGES: usize = 32;
 
@@ -209,8 +213,8 @@ impl Chain {
         let mut reason = Error::Unreachable {
             detail: "the deadline is over".to_owned(),
         };
-        let mut tries = 0;
-        while tries < TRIES && Instant::now() < self.deadline() {
+        let mut spent = 0;
+        while spent < PATIENCE && Instant::now() < self.deadline() {
             let mut wait = pause;
             match self.send(Method::GET, path, None, None).await {
                 Ok(answer) if answer.status == 200 => return read(path, &answer),
@@ -232,12 +236,15 @@ impl Chain {
                     // A BMC that says when to come back is not gone.
                     match answer.retry_after() {
                         Some(told) => wait = told,
-                        None => tries += 1,
+                        None => spent += DEAR,
                     }
                     reason = error;
                 }
                 Err(lost) => {
-                    tries += 1;
+                    spent += match lost {
+                        Lost::Before(_) => DEAR,
+                        Lost::After(_) => 1,
+                    };
                     let error = lost.error();
                     if !error.is_transient() {
                         return Err(error);
@@ -245,8 +252,8 @@ impl Chain {
                     reason = error;
                 }
             }
-            pause *= 2;
             self.rest(wait).await;
+            pause = PAUSE.min(pause * 2);
         }
         Err(reason)
     }

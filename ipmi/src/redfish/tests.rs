@@ -17,14 +17,14 @@ use crate::{
     PowerState, Protocol, ResetKind, Sent, Trust, Waivers,
 };
 
-const PASSWORD: &str = "canary-S3cret";
+pub(super) const PASSWORD: &str = "canary-S3cret";
 
 /// A simulated BMC, and everything it was asked.
 pub(super) struct Sim {
     pub(super) endpoint: Endpoint,
     pub(super) host: Arc<Memory>,
     pub(super) tls: Tls,
-    faults: Arc<Faults>,
+    pub(super) faults: Arc<Faults>,
     seen: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
@@ -391,6 +391,9 @@ async fn media_are_inserted_once_and_ejected() {
 async fn an_inventory_has_parts_and_sensors() {
     let sim = Sim::start(config()).await;
     let mut chain = sim.open().await.unwrap();
+    for kind in [ResetKind::On, ResetKind::ForceOff] {
+        chain.reset(kind).await.unwrap();
+    }
     let inventory = inventory(&mut chain).await.unwrap();
     chain.close().await;
     let names: Vec<_> = inventory.parts.iter().map(|part| &*part.name).collect();
@@ -404,5 +407,17 @@ async fn an_inventory_has_parts_and_sensors() {
         .find(|sensor| sensor.name == "Inlet")
         .unwrap();
     assert_eq!((inlet.value, &*inlet.unit), (Some(22.0), "Cel"));
-    assert_eq!(sim.count("POST /redfish/v1/Systems"), 0);
+    let events: Vec<_> = inventory
+        .events
+        .iter()
+        .map(|event| &*event.message)
+        .collect();
+    assert_eq!(
+        events,
+        ["The power was changed: on.", "The power was changed: off."]
+    );
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let age = i64::try_from(now).unwrap() - inventory.events[1].at.unwrap();
+    assert!((0..60).contains(&age), "{age}");
+    assert_eq!(sim.count("POST /redfish/v1/Systems"), 2);
 }

@@ -6,6 +6,8 @@
 mod answer;
 mod boot;
 mod certificate;
+mod hardware;
+mod log;
 mod manners;
 mod resources;
 mod route;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Manner;
 use super::answer::hex;
 use super::state::Service;
+use super::{hardware, log};
 use crate::{BootDevice, BootFirmware, Persistence, PowerState};
 
 pub(super) const ROOT: &str = "/redfish/v1";
@@ -56,15 +57,21 @@ pub(super) fn at(service: &Service, path: &str) -> Option<Value> {
         ["Systems", "1", "Bios"] => bios(service)?,
         ["Systems", "1", "Bios", "Settings"] => bios_settings(service)?,
         ["Chassis"] => collection("ChassisCollection", "Chassis", path, ["1".to_owned()]),
-        ["Chassis", "1"] => chassis(service),
-        ["Chassis", "1", "Thermal"] => thermal(service),
-        ["Chassis", "1", "Power"] => power(service),
+        ["Chassis", "1"] => hardware::chassis(service),
+        ["Chassis", "1", "Thermal"] => hardware::thermal(service),
+        ["Chassis", "1", "Power"] => hardware::power(service),
         ["Managers"] => collection("ManagerCollection", "Managers", path, ["1".to_owned()]),
-        ["Managers", "1"] => manager(service),
+        ["Managers", "1"] => hardware::manager(service),
         ["Managers", "1", "VirtualMedia"] => {
             collection("VirtualMediaCollection", "Media", path, ["CD1".to_owned()])
         }
-        ["Managers", "1", "VirtualMedia", "CD1"] => media(service),
+        ["Managers", "1", "VirtualMedia", "CD1"] => hardware::media(service),
+        ["Systems", "1", "LogServices"] => {
+            collection("LogServiceCollection", "Logs", path, ["Log".to_owned()])
+        }
+        ["Systems", "1", "LogServices", "Log"] => log::service(),
+        ["Systems", "1", "LogServices", "Log", "Entries"] => log::entries(service),
+        ["Systems", "1", "LogServices", "Log", "Entries", id] => log::entry(service, id)?,
         ["SessionService"] => session_service(service),
         ["SessionService", "Sessions"] => {
             let ids: Vec<_> = service.state().sessions.keys().cloned().collect();
@@ -81,7 +88,7 @@ pub(super) fn at(service: &Service, path: &str) -> Option<Value> {
     })
 }
 
-fn link(path: &str) -> Value {
+pub(super) fn link(path: &str) -> Value {
     json!({ "@odata.id": path })
 }
 
@@ -145,7 +152,7 @@ pub(super) fn uuid(guid: [u8; 16]) -> String {
     .join("-")
 }
 
-fn power_state(service: &Service) -> Value {
+pub(super) fn power_state(service: &Service) -> Value {
     match service.board.power() {
         PowerState::On => json!("On"),
         PowerState::Off => json!("Off"),
@@ -171,6 +178,7 @@ fn system(service: &Service) -> Value {
         "Status": { "State": "Enabled", "Health": "OK" },
         "Boot": boot(service),
         "EthernetInterfaces": link(&format!("{SYSTEM}/EthernetInterfaces")),
+        "LogServices": link(&format!("{SYSTEM}/LogServices")),
         "Links": { "Chassis": [link(CHASSIS)], "ManagedBy": [link(MANAGER)] },
         "Actions": { "#ComputerSystem.Reset": {
             "target": reset,
@@ -310,108 +318,6 @@ fn bios_settings(service: &Service) -> Option<Value> {
         "Name": "Setup for the next boot",
         "Attributes": service.state().setup,
     }))
-}
-
-fn chassis(service: &Service) -> Value {
-    let identity = service.board.identity();
-    json!({
-        "@odata.id": CHASSIS,
-        "@odata.type": "#Chassis.v1_23_0.Chassis",
-        "Id": "1",
-        "Name": "Simulated chassis",
-        "ChassisType": "RackMount",
-        "Manufacturer": identity.manufacturer,
-        "Model": identity.product,
-        "SerialNumber": identity.serial,
-        "PowerState": power_state(service),
-        "Status": { "State": "Enabled", "Health": "OK" },
-        "Thermal": link(&format!("{CHASSIS}/Thermal")),
-        "Power": link(&format!("{CHASSIS}/Power")),
-        "Links": { "ComputerSystems": [link(SYSTEM)], "ManagedBy": [link(MANAGER)] },
-    })
-}
-
-fn thermal(service: &Service) -> Value {
-    let is_on = service.board.power() == PowerState::On;
-    json!({
-        "@odata.id": format!("{CHASSIS}/Thermal"),
-        "@odata.type": "#Thermal.v1_7_1.Thermal",
-        "Id": "Thermal",
-        "Name": "Thermal",
-        "Temperatures": [{
-            "@odata.id": format!("{CHASSIS}/Thermal#/Temperatures/0"),
-            "MemberId": "0",
-            "Name": "Inlet",
-            "ReadingCelsius": if is_on { 28.0 } else { 22.0 },
-            "Status": { "State": "Enabled", "Health": "OK" },
-        }],
-        "Fans": [{
-            "@odata.id": format!("{CHASSIS}/Thermal#/Fans/0"),
-            "MemberId": "0",
-            "Name": "Fan 1",
-            "Reading": if is_on { 4200 } else { 0 },
-            "ReadingUnits": "RPM",
-            "Status": { "State": "Enabled", "Health": "OK" },
-        }],
-    })
-}
-
-fn power(service: &Service) -> Value {
-    let is_on = service.board.power() == PowerState::On;
-    json!({
-        "@odata.id": format!("{CHASSIS}/Power"),
-        "@odata.type": "#Power.v1_7_1.Power",
-        "Id": "Power",
-        "Name": "Power",
-        "PowerControl": [{
-            "@odata.id": format!("{CHASSIS}/Power#/PowerControl/0"),
-            "MemberId": "0",
-            "Name": "System power",
-            "PowerConsumedWatts": if is_on { 180.0 } else { 12.0 },
-        }],
-        "PowerSupplies": [{
-            "@odata.id": format!("{CHASSIS}/Power#/PowerSupplies/0"),
-            "MemberId": "0",
-            "Name": "Supply 1",
-            "SerialNumber": "PS-1",
-            "Status": { "State": "Enabled", "Health": "OK" },
-        }],
-    })
-}
-
-fn manager(service: &Service) -> Value {
-    json!({
-        "@odata.id": MANAGER,
-        "@odata.type": "#Manager.v1_18_0.Manager",
-        "Id": "1",
-        "Name": "Simulated BMC",
-        "ManagerType": "BMC",
-        "Manufacturer": service.config.vendor,
-        "FirmwareVersion": env!("CARGO_PKG_VERSION"),
-        "Status": { "State": "Enabled", "Health": "OK" },
-        "VirtualMedia": link(&format!("{MANAGER}/VirtualMedia")),
-        "Links": { "ManagerForServers": [link(SYSTEM)], "ManagerForChassis": [link(CHASSIS)] },
-    })
-}
-
-fn media(service: &Service) -> Value {
-    let image = service.state().image.clone();
-    let action = |name: &str| json!({ "target": format!("{MEDIA}/Actions/VirtualMedia.{name}") });
-    json!({
-        "@odata.id": MEDIA,
-        "@odata.type": "#VirtualMedia.v1_6_0.VirtualMedia",
-        "Id": "CD1",
-        "Name": "Virtual drive",
-        "MediaTypes": ["CD", "DVD"],
-        "Inserted": image.is_some(),
-        "ConnectedVia": if image.is_some() { "URI" } else { "NotConnected" },
-        "WriteProtected": true,
-        "Image": image,
-        "Actions": {
-            "#VirtualMedia.InsertMedia": action("InsertMedia"),
-            "#VirtualMedia.EjectMedia": action("EjectMedia"),
-        },
-    })
 }
 
 fn session_service(service: &Service) -> Value {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer};
 use super::resources::{self, MEDIA, RESETS, ROOT, SESSIONS, SYSTEM, TASKS};
 use super::state::{Access, Service};
-use super::{Manner, boot};
+use super::{Manner, boot, log};
 use crate::ResetKind;
 use crate::sim::Refused;
 
@@ -289,6 +289,7 @@ fn reset(service: &Service, body: &Value) -> Answer {
         }
     }
     note(service, kind);
+    log::note(service, kind);
     match service.config.tasks {
         None => Answer::done(),
         Some(lasts) => accepted(service, lasts),

@@ -2,7 +2,7 @@
 //!
 //! It refuses to remember the power or the override: those are the chassis's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use secrecy::ExposeSecret as _;
 use subtle::ConstantTimeEq as _;
 
 use super::answer::hex;
+use super::log::Entry;
 use super::{Config, Manner};
 use crate::BootFirmware;
 use crate::sim::Board;
@@ -33,6 +34,8 @@ pub(super) struct State {
     /// When each task is over.
     pub(super) tasks: BTreeMap<u32, Instant>,
     pub(super) next: u32,
+    /// What was done to the power, oldest first.
+    pub(super) log: VecDeque<Entry>,
     /// The firmware mode that is set when no override is.
     pub(super) mode: BootFirmware,
     /// Attributes of the firmware's setup.
@@ -72,6 +75,7 @@ impl Service {
                 sessions: BTreeMap::new(),
                 tasks: BTreeMap::new(),
                 next: 1,
+                log: VecDeque::new(),
                 mode: BootFirmware::Uefi,
                 setup,
                 image: None,
@@ -175,7 +179,7 @@ impl Service {
 }
 
 impl State {
-    fn take_number(&mut self) -> u32 {
+    pub(super) fn take_number(&mut self) -> u32 {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         number
