@@ -41,9 +41,9 @@ impl Inventory {
         }
         let area = |offset: u8| area(bytes, offset);
         Some(Self {
-            chassis: area(header[2]).map(|area| chassis(area)),
-            board: area(header[3]).map(|area| board(area)),
-            product: area(header[4]).map(|area| product(area)),
+            chassis: area(header[2]).map(chassis),
+            board: area(header[3]).map(board),
+            product: area(header[4]).map(product),
         })
     }
 }

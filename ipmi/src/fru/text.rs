@@ -4,8 +4,9 @@
 pub(crate) fn text(kind: u8, bytes: &[u8]) -> Option<String> {
     let text = match kind & 0x03 {
         // Binary, in FRU areas; Unicode, in sensor records, which nobody has been seen to use.
-        0 => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-        1 => bcd_plus(bytes),
+        0 => nibbles(bytes, b"0123456789abcdef"),
+        // BCD plus.
+        1 => nibbles(bytes, b"0123456789 -.:,_"),
         2 => six_bits(bytes),
         // Latin 1: its characters have their own numbers in Unicode.
         _ => bytes.iter().map(|byte| char::from(*byte)).collect(),
@@ -18,8 +19,9 @@ pub(crate) fn text(kind: u8, bytes: &[u8]) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn bcd_plus(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789 -.:,_"[usize::from(nibble & 0x0f)]);
+/// Two characters for each byte, from these sixteen.
+fn nibbles(bytes: &[u8], digits: &[u8; 16]) -> String {
+    let digit = |nibble: u8| char::from(digits[usize::from(nibble & 0x0f)]);
     bytes
         .iter()
         .flat_map(|byte| [digit(byte >> 4), digit(*byte)])

@@ -26,15 +26,15 @@ pub fn reading(record: &SensorRecord, data: &[u8]) -> Reading {
     if status & 0x40 == 0 || status & 0x20 != 0 {
         return nothing;
     }
-    let states = rest.first().copied();
+    let said = rest.first().copied();
     match record.kind() {
         Kind::Analog => Reading {
             value: record.scale.as_ref().and_then(|scale| scale.value(raw)),
-            health: states.map_or(Health::Unknown, thresholds),
+            health: said.map_or(Health::Unknown, thresholds),
         },
         Kind::Discrete => Reading {
             value: None,
-            health: states.map_or(Health::Unknown, |states| discrete(record, states)),
+            health: said.map_or(Health::Unknown, |states| discrete(record, states)),
         },
     }
 }
@@ -51,19 +51,19 @@ fn thresholds(states: u8) -> Health {
 
 /// States that say of themselves how bad they are; of most, nobody but the vendor knows.
 fn discrete(record: &SensorRecord, states: u8) -> Health {
-    match (record.event_type, record.sensor_type) {
-        // Severity (Table 42-2, 07h): OK, non-critical from OK, critical, non-recoverable, …
-        (0x07, _) if states & 0x2c != 0 => Health::Critical,
-        (0x07, _) if states & 0x52 != 0 => Health::Warning,
-        (0x07, _) if states & 0x01 != 0 => Health::Good,
-        // A power supply: failed, predicted to fail, without input.
-        (0x6f, 0x08) if states & 0x0a != 0 => Health::Critical,
-        (0x6f, 0x08) if states & 0x04 != 0 => Health::Warning,
-        (0x6f, 0x08) if states & 0x01 != 0 => Health::Good,
-        // A drive: fault; predicted to fail.
-        (0x6f, 0x0d) if states & 0x02 != 0 => Health::Critical,
-        (0x6f, 0x0d) if states & 0x04 != 0 => Health::Warning,
-        (0x6f, 0x0d) if states & 0x01 != 0 => Health::Good,
+    let (critical, warning, good) = match (record.event_type, record.sensor_type) {
+        // Severity (Table 42-2, 07h): to critical or worse, to non-critical, to OK.
+        (0x07, _) => (0x6c, 0x12, 0x01),
+        // A power supply: failed or without input, predicted to fail, present.
+        (0x6f, 0x08) => (0x0a, 0x04, 0x01),
+        // A drive: faulty, predicted to fail, present.
+        (0x6f, 0x0d) => (0x02, 0x04, 0x01),
+        _ => return Health::Unknown,
+    };
+    match states {
+        states if states & critical != 0 => Health::Critical,
+        states if states & warning != 0 => Health::Warning,
+        states if states & good != 0 => Health::Good,
         _ => Health::Unknown,
     }
 }
@@ -73,10 +73,9 @@ impl Scale {
     #[must_use]
     pub fn value(&self, raw: u8) -> Option<f64> {
         let x = match self.format {
-            0 => f64::from(raw),
             // One's complement has two zeros.
             1 if raw & 0x80 != 0 => -f64::from(!raw),
-            1 => f64::from(raw),
+            0 | 1 => f64::from(raw),
             _ => f64::from(raw.cast_signed()),
         };
         let offset = f64::from(self.offset) * power_of_ten(self.offset_exponent);

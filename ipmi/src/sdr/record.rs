@@ -224,7 +224,7 @@ impl SensorRecord {
     /// Whether the BMC itself reads it.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.owner == BMC && self.lun & 0x03 == 0
+        self.owner == BMC && self.lun.trailing_zeros() >= 2
     }
 
     /// The name of its unit; empty for states.

@@ -49,7 +49,7 @@ pub enum Direction {
 impl Event {
     /// Which of the events of its type it is.
     #[must_use]
-    pub fn offset(&self) -> u8 {
+    pub fn offset(self) -> u8 {
         self.data[0] & 0x0f
     }
 }
@@ -91,17 +91,16 @@ impl Entry {
     /// The entry in words.
     #[must_use]
     pub fn into_words(self) -> LogEntry {
-        let (subject, message, health) = match &self.event {
-            Some(event) => (
+        let (subject, message, health) = if let Some(event) = self.event {
+            (
                 format!("{} (sensor {})", words::subject(event), event.sensor),
                 words::message(event),
                 words::health(event),
-            ),
-            None => {
-                let raw: Vec<_> = self.raw.iter().map(|byte| format!("{byte:02x}")).collect();
-                let subject = format!("vendor's entry of kind {:02x}h", self.kind);
-                (subject, raw.join(" "), Health::Unknown)
-            }
+            )
+        } else {
+            let raw: Vec<_> = self.raw.iter().map(|byte| format!("{byte:02x}")).collect();
+            let subject = format!("vendor's entry of kind {:02x}h", self.kind);
+            (subject, raw.join(" "), Health::Unknown)
         };
         LogEntry {
             id: self.id.to_string(),

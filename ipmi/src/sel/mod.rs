@@ -45,7 +45,7 @@ pub async fn entries(link: &mut impl Transact) -> Result<Vec<LogEntry>, Error> {
                 detail: "the reply to sel entry is too short".to_owned(),
             });
         };
-        entries.extend(Entry::decode(bytes).map(|entry| entry.into_words()));
+        entries.extend(Entry::decode(bytes).map(Entry::into_words));
         id = u16::from_le_bytes([low, high]);
     }
     Ok(entries)

@@ -67,7 +67,7 @@ const THRESHOLDS: [&str; 12] = [
 ];
 
 /// What an event is about.
-pub(super) fn subject(event: &Event) -> &'static str {
+pub(super) fn subject(event: Event) -> &'static str {
     let known = SUBJECTS.get(usize::from(event.sensor_type)).copied();
     known.unwrap_or(if event.sensor_type >= 0xc0 {
         "vendor's sensor"
@@ -77,7 +77,7 @@ pub(super) fn subject(event: &Event) -> &'static str {
 }
 
 /// What happened.
-pub(super) fn message(event: &Event) -> String {
+pub(super) fn message(event: Event) -> String {
     let offset = usize::from(event.offset());
     let known = match event.event_type {
         0x01 => THRESHOLDS.get(offset).copied(),
@@ -225,19 +225,25 @@ fn generic(event_type: u8) -> &'static [&'static str] {
 }
 
 /// How bad it is; what ended is good news.
-pub(super) fn health(event: &Event) -> Health {
+pub(super) fn health(event: Event) -> Health {
     if event.direction == Direction::Deasserted {
         return Health::Good;
     }
     match (event.event_type, event.sensor_type, event.offset()) {
-        (0x01, _, 0 | 1 | 6 | 7) | (0x07, _, 1 | 4) => Health::Warning,
-        (0x01, ..) | (0x07, _, 2 | 3 | 5 | 6) => Health::Critical,
-        (0x6f, 0x08, 1 | 3 | 4) | (0x6f, 0x09, 4..=6) => Health::Critical,
-        (0x6f, 0x07, 0..=6) | (0x6f, 0x0c, 1 | 2) | (0x6f, 0x0d, 1) => Health::Critical,
-        (0x6f, 0x0c, 0 | 3..=5 | 10) | (0x6f, 0x08 | 0x0d, 2) => Health::Warning,
-        (0x6f, 0x13 | 0x20, 1) | (0x6f, 0x1e, _) => Health::Critical,
-        (0x6f, 0x09 | 0x1d | 0x1f | 0x14, _) | (0x6f, 0x20, 2..=4) => Health::Good,
-        (0x0b, _, 1) | (0x04, _, 1) => Health::Warning,
+        (0x01, _, 0 | 1 | 6 | 7)
+        | (0x07, _, 1 | 4)
+        | (0x04 | 0x0b, _, 1)
+        | (0x6f, 0x0c, 0 | 3..=5 | 10)
+        | (0x6f, 0x08 | 0x0d, 2) => Health::Warning,
+        (0x01, ..)
+        | (0x07, _, 2 | 3 | 5 | 6)
+        | (0x6f, 0x1e, _)
+        | (0x6f, 0x07, 0..=6)
+        | (0x6f, 0x08, 1 | 3 | 4)
+        | (0x6f, 0x09, 4..=6)
+        | (0x6f, 0x0c, 1 | 2)
+        | (0x6f, 0x0d | 0x13 | 0x20, 1) => Health::Critical,
+        (0x6f, 0x09 | 0x14 | 0x1d | 0x1f, _) | (0x6f, 0x20, 2..=4) => Health::Good,
         _ => Health::Unknown,
     }
 }

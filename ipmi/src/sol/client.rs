@@ -48,7 +48,7 @@ pub async fn open(mut link: Link) -> Result<Console, Error> {
         .map_or(0, |size| u16::from_le_bytes(*size));
     let size = usize::from(size).saturating_sub(4).clamp(1, 200);
     let (print, output) = mpsc::channel(QUEUE);
-    let (input, typed) = mpsc::channel(QUEUE);
+    let (keys, typed) = mpsc::channel(QUEUE);
     let line = Line {
         link,
         flow: Flow::new(size),
@@ -57,7 +57,10 @@ pub async fn open(mut link: Link) -> Result<Console, Error> {
         rest: Bytes::new(),
     };
     tokio::spawn(line.run());
-    Ok(Console { output, input })
+    Ok(Console {
+        output,
+        input: keys,
+    })
 }
 
 struct Line {

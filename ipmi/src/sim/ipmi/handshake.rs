@@ -8,7 +8,7 @@ use std::time::Instant;
 use secrecy::ExposeSecret as _;
 
 use super::sessions::{Handshake, Proof, Session, Sessions};
-use super::{Config, Privilege, User};
+use super::{Config, Privilege, User, privilege};
 use crate::crypto::{self, Exchange, Key, Suite};
 use crate::sim::Board;
 use crate::wire::{
@@ -85,7 +85,7 @@ fn open(
         opened: Ok(Opened {
             // 0 asks for as much as there is; accounts are limited in RAKP 2.
             privilege: if request.privilege == 0 {
-                Privilege::Administrator as u8
+                Privilege::Administrator.number()
             } else {
                 request.privilege
             },
@@ -108,7 +108,7 @@ fn account<'a>(
     let level = request.role.0 & 0x0f;
     let wanted = match level {
         0 => user.limit,
-        level => Privilege::from_level(level).ok_or(Status::ROLE)?,
+        level => privilege(level).ok_or(Status::ROLE)?,
     };
     // Looked up by name alone, an account gets what it may have; looked up by role and name, it must have that role.
     if wanted > user.limit && request.role.0 & NAME_ONLY == 0 {

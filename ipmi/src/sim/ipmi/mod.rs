@@ -13,6 +13,9 @@ mod sensors;
 mod sessions;
 mod sol;
 
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
@@ -27,31 +30,18 @@ use tokio::time::{Instant, sleep_until};
 use super::Board;
 use crate::crypto::{Key, Suite};
 
+pub use crate::session::Privilege;
 pub use firmware::Firmware;
 
 /// No datagram of ours or of a client is longer.
 const DATAGRAM: usize = 2048;
 
-/// How far an account, or a session, may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Privilege {
-    /// Reads.
-    User = 2,
-    /// Also acts on power and boot.
-    Operator = 3,
-    /// Also configures.
-    Administrator = 4,
-}
-
-impl Privilege {
-    fn from_level(level: u8) -> Option<Self> {
-        match level {
-            2 => Some(Self::User),
-            3 => Some(Self::Operator),
-            4 => Some(Self::Administrator),
-            _ => None,
-        }
-    }
+/// The privilege with this number; none of those that no account has here.
+fn privilege(level: u8) -> Option<Privilege> {
+    use Privilege::{Administrator, Operator, User};
+    [User, Operator, Administrator]
+        .into_iter()
+        .find(|privilege| privilege.number() == level)
 }
 
 /// An account.

@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 use super::Privilege;
 use super::sol::Sol;
 use crate::crypto::{Code, Keys, Suite};
+use crate::session::Window;
 use crate::wire::Kind;
 
 /// How many handshakes may be under way; the oldest makes room for the next.
 const HANDSHAKES: usize = 32;
 /// How long a handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// How far behind the newest packet one may arrive (IPMI 2.0 §6.12.13 has 15).
-const WINDOW: u32 = 15;
 
 /// A handshake under way.
 #[derive(Clone, Debug)]
@@ -47,7 +46,7 @@ pub(super) struct Session {
     pub(super) closing: bool,
     keys: Keys,
     used: Instant,
-    inbound: Inbound,
+    inbound: Window,
     outbound: u32,
 }
 
@@ -63,7 +62,7 @@ impl Session {
             closing: false,
             keys: proof.keys,
             used: now,
-            inbound: Inbound::default(),
+            inbound: Window::default(),
             outbound: 0,
         }
     }
@@ -91,33 +90,6 @@ impl Session {
             self.keys
                 .seal(kind, self.console, self.outbound, iv, payload),
         )
-    }
-}
-
-/// Which sequence numbers were here.
-#[derive(Debug, Default)]
-struct Inbound {
-    newest: u32,
-    /// Bit n is `newest - n`.
-    seen: u32,
-}
-
-impl Inbound {
-    fn accept(&mut self, sequence: u32) -> bool {
-        if sequence == 0 {
-            return false;
-        }
-        let ahead = sequence.wrapping_sub(self.newest);
-        if ahead != 0 && ahead <= WINDOW {
-            self.seen = self.seen.checked_shl(ahead).unwrap_or(0) | 1;
-            self.newest = sequence;
-            return true;
-        }
-        let behind = self.newest.wrapping_sub(sequence);
-        let bit = 1_u32.checked_shl(behind).unwrap_or(0);
-        let is_new = behind <= WINDOW && self.seen & bit == 0;
-        self.seen |= bit;
-        is_new
     }
 }
 
@@ -191,29 +163,5 @@ impl Sessions {
             id = id.wrapping_add(1);
         }
         Some(id)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_packet_is_accepted_once_and_not_from_long_ago() {
-        let mut inbound = Inbound::default();
-        let cases = [
-            ("the first", 1, true),
-            ("zero", 0, false),
-            ("ahead", 5, true),
-            ("again", 5, false),
-            ("late", 3, true),
-            ("late and again", 3, false),
-            ("far ahead", 5 + 16, false),
-            ("as far as may be", 5 + 15, true),
-            ("too old", 4, false),
-        ];
-        for (name, sequence, expected) in cases {
-            assert_eq!(inbound.accept(sequence), expected, "{name}");
-        }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{Call, LENGTH};
 use crate::crypto::Suite;
-use crate::sim::ipmi::Privilege;
 use crate::sim::ipmi::sol::{SIZE, Sol};
+use crate::sim::ipmi::{Privilege, privilege};
 use crate::wire::{Code, Request};
 
 /// The number of the only channel, a LAN.
@@ -54,7 +54,7 @@ fn device_id() -> [u8; 15] {
         .map(|part| part.parse().unwrap_or(0));
     let (major, minor): (u8, u8) = (version.next().unwrap_or(0), version.next().unwrap_or(0));
     // The minor number is in BCD.
-    let minor = minor / 10 % 10 << 4 | minor % 10;
+    let minor = ((minor / 10 % 10) << 4) | (minor % 10);
     [
         0x20,
         0x01,
@@ -97,13 +97,13 @@ fn set_privilege(call: &mut Call<'_>, data: &[u8]) -> Result<Vec<u8>, Code> {
     let session = call.session()?;
     // 0 asks only what it is.
     if level & 0x0f != 0 {
-        let wanted = Privilege::from_level(level & 0x0f).ok_or(Code::INVALID_FIELD)?;
+        let wanted = privilege(level & 0x0f).ok_or(Code::INVALID_FIELD)?;
         if wanted > session.limit {
             return Err(BEYOND_LIMIT);
         }
         session.privilege = wanted;
     }
-    Ok(vec![session.privilege as u8])
+    Ok(vec![session.privilege.number()])
 }
 
 fn close(call: &mut Call<'_>, data: &[u8]) -> Result<Vec<u8>, Code> {

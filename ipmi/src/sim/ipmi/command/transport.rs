@@ -34,8 +34,8 @@ fn lan(call: &Call<'_>, parameter: u8) -> Result<Vec<u8>, Code> {
 fn sol(call: &Call<'_>, parameter: u8) -> Result<Vec<u8>, Code> {
     Ok(match parameter {
         0 => vec![0],
-        // Enabled.
-        1 => vec![1],
+        // Enabled; its payload channel.
+        1 | 7 => vec![1],
         // Encrypted, authenticated, for operators.
         2 => vec![0xc3],
         // Characters leave after 20 ms, or as soon as there are 96.
@@ -44,7 +44,6 @@ fn sol(call: &Call<'_>, parameter: u8) -> Result<Vec<u8>, Code> {
         4 => vec![7, 25],
         // 115200 baud.
         5 | 6 => vec![0x0a],
-        7 => vec![1],
         8 => call.port.to_le_bytes().to_vec(),
         _ => return Err(UNSUPPORTED),
     })
