@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use e2e::{need, rig, shop};
+use ipmi::bmc::Conversation as _;
 use ipmi::journal::{Failure, Journal, Later, Step};
 use ipmi::sim::redfish::{Config, Manner, Tls, serve};
 use ipmi::sim::{Board, Memory};
 use ipmi::{
     Acted, Bmc, BootDevice, BootFirmware, BootOverride, Credentials, Endpoint, Error, Expected,
-    Identity, Intent, Off, OperationId, Persistence, PowerState, Protocol, Trust, Waivers,
+    Identity, Intent, Off, OperationId, Persistence, PowerState, Protocol, Trust, Waivers, redfish,
 };
 use lab::python::Environment;
 use secrecy::SecretString;
@@ -136,6 +137,15 @@ struct Verdict {
 /// Has DMTF's validator judge everything that the service shows, or what `instead` shows in its place.
 async fn validate(validator: &Path, config: Config, instead: Option<&Path>) -> Verdict {
     let sim = Sim::start(config).await;
+    // So that the event log has an entry to be judged.
+    let login = format!("{USER}:{PASSWORD}");
+    let (status, ..) = sim
+        .curl(
+            "/redfish/v1/Systems/1/Actions/ComputerSystem.Reset",
+            &["-u", &login, "-d", r#"{"ResetType":"On"}"#],
+        )
+        .await;
+    assert_eq!(status, 204);
     let mut command = Command::new(validator);
     command
         .current_dir(sim.folder.path())
@@ -404,12 +414,15 @@ fn endpoint(port: u16, trust: Trust) -> Endpoint {
 }
 
 fn bmc(endpoint: Endpoint) -> Bmc {
-    let credentials = Credentials {
+    Bmc::new(endpoint, credentials()).expect("credentials that fit")
+}
+
+fn credentials() -> Credentials {
+    Credentials {
         user: USER.into(),
         password: SecretString::from(PASSWORD),
         kg: None,
-    };
-    Bmc::new(endpoint, credentials).expect("credentials that fit")
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -479,6 +492,7 @@ async fn sushy_emulator_is_obeyed() {
             assert_eq!(done.boot.as_ref(), Some(wanted));
         }
     }
+    media(port, authority, second, folder.path()).await;
     // Another host of the same enclosure is another machine.
     let another = Expected {
         macs: vec![[0x00, 0x5c, 0x52, 0x31, 0x3a, 0x03]],
@@ -489,6 +503,45 @@ async fn sushy_emulator_is_obeyed() {
         .await;
     assert!(matches!(error, Err(Error::WrongHost { .. })), "{error:?}");
     assert_eq!(bmc.power(DEADLINE).await, Ok(PowerState::Off));
+}
+
+/// The emulator fetches what is inserted, so something must serve it.
+async fn media(port: u16, trust: Trust, system: &str, folder: &Path) {
+    let image = folder.join("media");
+    fs::create_dir(&image).expect("a directory");
+    fs::write(image.join("rescue.iso"), [0; 4096]).expect("a file");
+    let shelf = free_port();
+    let server = Command::new("python3")
+        .args(["-m", "http.server", "--bind", "127.0.0.1"])
+        .arg(shelf.to_string())
+        .current_dir(&image)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let _server = Running(server.expect("a file server starts"));
+    let listens = lab::poll::until(Duration::from_secs(20), || {
+        std::net::TcpStream::connect(("127.0.0.1", shelf))
+            .ok()
+            .map(drop)
+    });
+    assert!(listens.is_some(), "the file server listens");
+    let one = Endpoint {
+        system: Some(system.into()),
+        ..endpoint(port, trust)
+    };
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    let mut chain = redfish::open(&one, &credentials(), deadline)
+        .await
+        .expect("a conversation");
+    let uri = format!("http://127.0.0.1:{shelf}/rescue.iso");
+    redfish::insert_media(&mut chain, &uri)
+        .await
+        .expect("the image is inserted");
+    redfish::eject_media(&mut chain)
+        .await
+        .expect("the image is ejected");
+    chain.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
