@@ -10,6 +10,7 @@ use super::generation::Image;
 use super::orders::refusal;
 use super::policy::{BootBy, Control, Policy};
 use super::state::{Goal, HostState, Phase, Seen, Stage};
+use super::transition::NoteKind;
 use crate::Timestamp;
 
 /// One step of a plan.
@@ -58,6 +59,11 @@ pub enum Step {
         /// The generation that it goes back to, and its image; none when nothing was proven yet, or
         /// when the policy allows none.
         back: Option<(u32, Image)>,
+    },
+    /// What is under way is called off.
+    CallOff {
+        /// What becomes of the host, in words.
+        text: String,
     },
     /// Nothing is to be done.
     Nothing,
@@ -136,6 +142,7 @@ impl fmt::Display for Step {
             Self::Otherwise { back: None } => {
                 f.write_str("if it does not: stop, and leave it to a person")
             }
+            Self::CallOff { text } => f.write_str(text),
             Self::Nothing => f.write_str("nothing: it is so already"),
         }
     }
@@ -213,7 +220,8 @@ pub fn plan_of(
     if let Some(refusal) = refusal(state, policy, request) {
         return Err(refusal);
     }
-    let after_it = super::step(state, policy, request, now).state;
+    let transition = super::step(state, policy, request, now);
+    let after_it = transition.state;
     let new = |number| state.generation(number).is_none();
     let mut steps = Vec::new();
     if let Some(made) = after_it.generations.last().filter(|made| new(made.number)) {
@@ -238,6 +246,9 @@ pub fn plan_of(
             steps.push(Step::Otherwise { back });
         }
     }
+    let called_off = transition.notes.into_iter();
+    let called_off = called_off.filter(|note| note.kind == NoteKind::Cancelled);
+    steps.extend(called_off.map(|note| Step::CallOff { text: note.text }));
     if steps.is_empty() {
         steps.push(Step::Nothing);
     }
@@ -267,7 +278,8 @@ mod tests {
         };
         let hands = Policy::default();
         let off = Some(Power::Off);
-        let cases: [(&str, Goal, &Policy, Option<Power>, &[Stage]); 9] = [
+        type Case<'a> = (&'a str, Goal, &'a Policy, Option<Power>, &'a [Stage]);
+        let cases: [Case<'_>; 9] = [
             (
                 "deploy",
                 deploy(),

@@ -114,6 +114,8 @@ pub fn room<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::lifecycle::{Deploy, Event, Image, Parameters, Policy, When, step};
     use crate::site::SourceFile;
@@ -126,11 +128,13 @@ mod tests {
         );
         for index in 1..=6 {
             let role = if index <= 4 { "web" } else { "db" };
-            text.push_str(&format!(
+            write!(
+                text,
                 "[[host]]\nname = \"h{index}\"\nmacs = [\"52:54:00:00:00:0{index}\"]\n\
                  address = \"10.0.0.1{index}\"\nrole = \"{role}\"\nprotected = {}\n",
                 index == 6
-            ));
+            )
+            .unwrap();
         }
         let files = [SourceFile {
             path: "site.toml".into(),

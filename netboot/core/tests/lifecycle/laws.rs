@@ -245,6 +245,35 @@ fn a_dry_run_tells_the_plan_that_is_followed() {
 }
 
 #[test]
+fn what_is_called_off_stays_as_it_is_and_boots_what_was_proven() {
+    let mut world = proven(vec![Fate::Well, Fate::Well], policy());
+    let cancel = Event::Cancel {
+        by: "bob".to_owned(),
+    };
+    let now = world.clock();
+    assert!(plan_of(&world.state, &world.policy, &cancel, now).is_err());
+    world.deploy(1, When::Needed, "one");
+    world.pass(10);
+    let plan = plan_of(&world.state, &world.policy, &cancel, world.clock()).unwrap();
+    let text = plan[0].to_string();
+    assert!(
+        text.starts_with("bob called it off while it was "),
+        "{text}"
+    );
+    let asked = world.actions;
+    world.tell(&cancel);
+    assert!(matches!(&world.state.phase, Phase::Stopped { why, .. } if why.starts_with(&text)));
+    assert_eq!(world.state.boots().unwrap().image.name, "image0");
+    // Nothing more is asked of it; it comes up by itself, on what was proven, and that is that.
+    world.pass(600);
+    assert_eq!(world.actions, asked);
+    assert!(world.power);
+    assert_eq!(world.state.phase, Phase::Idle);
+    let now = world.clock();
+    assert!(plan_of(&world.state, &world.policy, &cancel, now).is_err());
+}
+
+#[test]
 fn drift_is_healed_with_a_bound() {
     let healing = Policy {
         heal: Drift::ALL.into(),
