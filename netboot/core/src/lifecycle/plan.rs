@@ -259,6 +259,8 @@ pub fn plan_of(
 mod tests {
     use super::*;
 
+    type Case<'a> = (&'a str, Goal, &'a Policy, Option<Power>, &'a [Stage]);
+
     #[test]
     fn stages_follow_each_other_by_goal_and_policy() {
         use Stage::{Booting, PoweringOff, PoweringOn, Proving, SettingBoot, Waiting};
@@ -278,7 +280,6 @@ mod tests {
         };
         let hands = Policy::default();
         let off = Some(Power::Off);
-        type Case<'a> = (&'a str, Goal, &'a Policy, Option<Power>, &'a [Stage]);
         let cases: [Case<'_>; 9] = [
             (
                 "deploy",
