@@ -190,16 +190,33 @@ pub(super) fn outcome(error: &Error) -> Outcome {
     }
 }
 
-/// What people should know of a BMC after an operation; nothing when it did what it was asked.
-pub(super) fn trouble(outcome: &Outcome) -> Option<String> {
-    match outcome {
-        Outcome::Done { .. } => None,
-        Outcome::NotSent { why } | Outcome::Unknown { why } | Outcome::Refused { why } => {
-            Some(why.clone())
+/// What is wrong with a BMC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    /// In words.
+    pub(super) text: String,
+    /// Whether it stays although the BMC tells the power: another machine's BMC does that too.
+    pub(super) lasting: bool,
+}
+
+impl Problem {
+    /// What is wrong after an operation; nothing when it did what it was asked.
+    pub(super) fn after(outcome: &Outcome) -> Option<Self> {
+        match outcome {
+            Outcome::Done { .. } => None,
+            Outcome::NotSent { why } | Outcome::Unknown { why } => Some(Self {
+                text: why.clone(),
+                lasting: false,
+            }),
+            Outcome::Refused { why } => Some(Self {
+                text: why.clone(),
+                lasting: true,
+            }),
+            Outcome::WrongHost { expected, found } => Some(Self {
+                text: format!("it belongs to another machine: expected {expected}, found {found}"),
+                lasting: true,
+            }),
         }
-        Outcome::WrongHost { expected, found } => Some(format!(
-            "it belongs to another machine: expected {expected}, found {found}"
-        )),
     }
 }
 

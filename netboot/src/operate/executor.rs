@@ -12,18 +12,19 @@ use ipmi::Identity;
 use netboot_core::lifecycle::{
     Event, HostState, NoteKind, Operation, Policy, PowerIntent, Said, Watch,
 };
-use netboot_core::site::{Host, Site};
+use netboot_core::site::Site;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::bmc::Problem;
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::order::{Answer, Deed, Ledger, Refusal, Who};
-use super::persist::{self, Answered, Loaded};
+use super::persist::{Answered, Loaded};
 use super::power::{Ended, Job, Learned, Powers, Reached};
 use super::rollouts::Kept;
 use super::round::{Round, Told, is_alarming};
-use super::{Chosen, Command, Place, bmc};
+use super::{Chosen, Command, Place};
 use crate::cli::report::chain;
 use crate::serve::HEARTBEAT_SECONDS;
 use crate::store::{Change, StoreError, Urgency, Writer};
@@ -53,9 +54,9 @@ pub(super) struct Executor {
     pub(super) answers: BTreeMap<Arc<str>, Answered>,
     pub(super) identities: BTreeMap<Arc<str>, Identity>,
     /// BMCs that were made already.
-    reached: HashMap<Arc<str>, Reached>,
+    pub(super) reached: HashMap<Arc<str>, Reached>,
     /// What is wrong with BMCs, in words.
-    pub(super) problems: HashMap<Arc<str>, String>,
+    pub(super) problems: HashMap<Arc<str>, Problem>,
     /// When each host's next tick is due.
     due: HashMap<Arc<str>, Instant>,
     /// The boots whose system reports, and when it did so last.
@@ -305,6 +306,8 @@ impl Executor {
                 Arc::clone(&host),
                 next + self.clock.wait(state.tick_within()),
             );
+            self.powers
+                .retain(&host, |operation| state.awaits(operation));
             self.hosts.insert(host, state);
         }
         for (host, operation, intent) in actions {
@@ -330,50 +333,11 @@ impl Executor {
         });
     }
 
-    /// Returns a host's BMC; it is made anew when the site or the record of it changed.
-    pub(super) fn reach(&mut self, host: &Arc<Host>) -> Result<Reached, String> {
-        let described = host.bmc.as_ref();
-        let described = described.ok_or("the site names no BMC for it")?;
-        let recorded = self.identities.get(&host.name).cloned();
-        if let Some(known) = self.reached.get(&host.name)
-            && *known.described == *described
-            && known.recorded == recorded
-        {
-            return Ok(known.clone());
-        }
-        let place = &self.place;
-        let credentials = bmc::credentials(described, &place.site, &place.secrets)?;
-        let known = credentials.clone();
-        let bmc = bmc::reach(described, &place.secrets, known, recorded.as_ref())?;
-        let reached = Reached {
-            bmc: Arc::new(bmc),
-            described: Arc::new(described.clone()),
-            credentials,
-            recorded,
-        };
-        self.reached.insert(Arc::clone(&host.name), reached.clone());
-        Ok(reached)
-    }
-
-    /// Reads a host's secrets again after its BMC refused them; tells whether they are others now.
-    fn renew(&mut self, host: &Arc<str>) -> bool {
-        let Some(known) = self.reached.get(host) else {
-            return false;
-        };
-        let place = &self.place;
-        let now = bmc::credentials(&known.described, &place.site, &place.secrets);
-        let renewed = now.is_ok_and(|now| !bmc::are_same(&now, &known.credentials));
-        if renewed {
-            self.reached.remove(host);
-        }
-        renewed
-    }
-
     /// An operation on a host's power ended.
     async fn ended(&mut self, ended: Ended) {
         self.metrics
             .operated(&ended.intent, &ended.outcome, ended.problem);
-        self.remember_problem(&ended.host, bmc::trouble(&ended.outcome));
+        self.remember_problem(&ended.host, Problem::after(&ended.outcome));
         if ended.problem == Some("refused") && self.renew(&ended.host) {
             self.retarget();
         }
@@ -382,14 +346,6 @@ impl Executor {
             outcome: ended.outcome,
         };
         self.deliver(vec![(ended.host, event)]).await;
-    }
-
-    /// Keeps what is wrong with a host's BMC, for people.
-    pub(super) fn remember_problem(&mut self, host: &Arc<str>, problem: Option<String>) {
-        match problem {
-            Some(problem) => drop(self.problems.insert(Arc::clone(host), problem)),
-            None => drop(self.problems.remove(host)),
-        }
     }
 
     /// Lets things happen to hosts that must not be forgotten: what cannot be stored now is tried
@@ -405,45 +361,6 @@ impl Executor {
         if self.commit(round, None).await.is_err() {
             self.undelivered.extend(events);
         }
-    }
-
-    /// Records what a BMC said about itself when it was asked for the first time.
-    async fn learn(&mut self, learned: Learned) {
-        let outcome = format!("recorded at first use: {}", learned.identity);
-        let stored = self
-            .record(&learned.host, learned.identity, &Who::appliance(), outcome)
-            .await;
-        let answer = stored.map_err(|error| chain(&error));
-        drop(learned.recorded.send(answer));
-    }
-
-    /// Records who a host's BMC is.
-    ///
-    /// # Errors
-    /// When it could not be stored.
-    pub(super) async fn record(
-        &mut self,
-        host: &Arc<str>,
-        identity: Identity,
-        who: &Who,
-        outcome: String,
-    ) -> Result<(), StoreError> {
-        let mut round = Round::new(self.clock.now());
-        round.store(persist::put(persist::IDENTITY, host, &identity)?);
-        round.tell(&**host, "enrolled", format!("its BMC was {outcome}"));
-        let deed = Deed {
-            at: round.now,
-            who: who.clone(),
-            action: "enroll",
-            object: host.to_string(),
-            request: serde_json::json!({ "identity": identity.to_string() }),
-            outcome,
-        };
-        self.commit(round, Some(deed)).await?;
-        self.identities.insert(Arc::clone(host), identity);
-        self.reached.remove(host);
-        self.retarget();
-        Ok(())
     }
 
     /// Lets time pass for all hosts that are due.
@@ -501,53 +418,9 @@ impl Executor {
         }
         // Secrets and authorities may have been replaced under their names.
         self.reached.clear();
-        self.problems.retain(|host, _| site.host(host).is_some());
+        self.problems.clear();
         self.retarget();
         self.deliver(events).await;
-    }
-
-    /// Tells the poller which BMCs there are.
-    fn retarget(&mut self) {
-        let site = Arc::clone(&self.place.site);
-        let mut targets = super::poll::Targets::default();
-        for host in site.hosts().filter(|host| host.bmc.is_some()) {
-            match self.reach(host) {
-                Ok(reached) => targets.add(&host.name, reached),
-                Err(problem) => self.remember_problem(&host.name, Some(problem)),
-            }
-        }
-        self.targets.send_replace(targets);
-    }
-
-    /// The poller read the power of some hosts.
-    async fn polled(&mut self, polled: super::poll::Polled) {
-        let mut round = Round::new(self.clock.now());
-        let mut refused = false;
-        for (host, seen) in polled.0 {
-            // An operation that is under way sees more, and in the right order.
-            if self.powers.is_busy(&host) {
-                continue;
-            }
-            match seen {
-                Ok(power) => {
-                    self.remember_problem(&host, None);
-                    self.take(&mut round, &host, &Event::PowerSeen { power });
-                }
-                Err((label, problem)) => {
-                    self.metrics.bmc_failed(label);
-                    self.remember_problem(&host, Some(problem));
-                    // The password may have been changed where it is kept.
-                    if label == "refused" {
-                        refused |= self.renew(&host);
-                    }
-                }
-            }
-        }
-        if refused {
-            self.retarget();
-        }
-        // The next poll says it again.
-        drop(self.commit(round, None).await);
     }
 }
 

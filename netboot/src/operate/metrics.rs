@@ -13,6 +13,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::bmc::Problem;
+
 /// All counters; clones count together.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Metrics {
@@ -110,7 +112,7 @@ impl Metrics {
         &self,
         site: &Site,
         hosts: &BTreeMap<Arc<str>, HostState>,
-        problems: &HashMap<Arc<str>, String>,
+        problems: &HashMap<Arc<str>, Problem>,
     ) {
         let mut counts: BTreeMap<&'static str, i64> = BTreeMap::new();
         for host in site.hosts() {

@@ -4,6 +4,7 @@
 //! that is not on disk, and to keep a boot decision anywhere but there.
 
 mod bmc;
+mod bmcs;
 mod clock;
 mod events;
 mod executor;

@@ -100,7 +100,8 @@ impl Executor {
         let unknown = HostState::default();
         let state = self.hosts.get(&host.name).unwrap_or(&unknown);
         let policy = Policy::of(&self.place.site, host);
-        let bmc = self.problems.get(&host.name).cloned();
+        let problem = self.problems.get(&host.name);
+        let bmc = problem.map(|problem| problem.text.clone());
         StateView::with(state, &policy, bmc)
     }
 
@@ -345,9 +346,6 @@ impl Executor {
             if steps != [lifecycle::Step::Nothing] {
                 touched.push(Arc::clone(host));
             }
-            let words = |generation: &lifecycle::Generation| {
-                format!("{} {}", generation.number, generation.image)
-            };
             let to = steps.iter().find_map(|step| match step {
                 lifecycle::Step::Generation { number, image, .. } => {
                     Some(format!("{number} {image}"))
@@ -356,7 +354,9 @@ impl Executor {
             });
             plans.push(HostPlan {
                 host: host.name.to_string(),
-                from: state.boots().map(words),
+                from: state
+                    .boots()
+                    .map(|boots| format!("{} {}", boots.number, boots.image)),
                 to,
                 steps: steps.iter().map(ToString::to_string).collect(),
             });

@@ -134,7 +134,9 @@ async fn poll(
                 break;
             }
         }
-        batch.iter().for_each(|read| pauses.note(read));
+        for read in &batch {
+            pauses.note(read);
+        }
         polled.send(Polled(std::mem::take(&mut batch))).await?;
     }
     Ok(())

@@ -11,7 +11,7 @@ use ipmi::{Bmc, Credentials, Expected, Identity, Journal, OperationId, Seen, Ste
 use netboot_core::lifecycle::{Operation, Outcome, Power, PowerIntent};
 use netboot_core::site;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::bmc;
@@ -66,6 +66,8 @@ pub(super) struct Learned {
 #[derive(Debug)]
 pub(super) struct Powers {
     tasks: JoinSet<Ended>,
+    /// The host of each task.
+    hosts: HashMap<Id, Arc<str>>,
     busy: HashSet<Arc<str>>,
     waiting: HashMap<Arc<str>, VecDeque<Job>>,
     permits: Arc<Semaphore>,
@@ -77,6 +79,7 @@ impl Powers {
     pub(super) fn new(learn: mpsc::Sender<Learned>) -> Self {
         Self {
             tasks: JoinSet::new(),
+            hosts: HashMap::new(),
             busy: HashSet::new(),
             waiting: HashMap::new(),
             permits: Arc::new(Semaphore::new(AT_ONCE)),
@@ -97,7 +100,8 @@ impl Powers {
     fn spawn(&mut self, job: Job) {
         let permits = Arc::clone(&self.permits);
         let learn = self.learn.clone();
-        self.tasks.spawn(async move {
+        let host = Arc::clone(&job.host);
+        let task = self.tasks.spawn(async move {
             let permit = permits.acquire().await;
             let (outcome, problem) = run(&job, &learn).await;
             drop(permit);
@@ -109,21 +113,23 @@ impl Powers {
                 problem,
             }
         });
+        self.hosts.insert(task.id(), host);
     }
 
     /// Waits for the next operation that ends; for ever when none is under way.
     pub(super) async fn ended(&mut self) -> Ended {
         loop {
-            match self.tasks.join_next().await {
-                Some(Ok(ended)) => {
-                    self.next_of(&ended.host);
-                    return ended;
-                }
-                Some(Err(error)) => {
-                    // A task that panicked is a defect of ours; its host's next tick asks again.
-                    tracing::error!(error = %error, "power operation broke off");
-                }
-                None => std::future::pending::<()>().await,
+            let Some(ended) = self.tasks.join_next_with_id().await else {
+                return std::future::pending().await;
+            };
+            let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+            if let Some(host) = self.hosts.remove(&id) {
+                self.next_of(&host);
+            }
+            match ended {
+                Ok((_, ended)) => return ended,
+                // A task that panicked is a defect of ours; the lifecycle takes it for lost.
+                Err(error) => tracing::error!(error = %error, "power operation broke off"),
             }
         }
     }
@@ -135,6 +141,13 @@ impl Powers {
         } else {
             self.waiting.remove(host);
             self.busy.remove(host);
+        }
+    }
+
+    /// Forgets operations of a host that have not begun and are no longer waited for.
+    pub(super) fn retain(&mut self, host: &str, awaited: impl Fn(Operation) -> bool) {
+        if let Some(waiting) = self.waiting.get_mut(host) {
+            waiting.retain(|job| awaited(job.operation));
         }
     }
 
@@ -180,13 +193,13 @@ async fn carry_out(
 ) -> Result<Power, Failed> {
     let ends = Instant::now() + job.deadline;
     let intent = bmc::intent(job.intent, &reached.described);
-    let (seen, expected) = match (&reached.recorded, &intent) {
-        (Some(recorded), Some(_)) => (None, bmc::expected(&reached.described, recorded)),
-        _ => {
-            let seen = reached.bmc.read(job.deadline).await?;
-            let expected = recognise(job, reached, &seen, learn).await?;
-            (Some(seen), expected)
-        }
+    let known = reached.recorded.as_ref().filter(|_| intent.is_some());
+    let (seen, expected) = if let Some(recorded) = known {
+        (None, bmc::expected(&reached.described, recorded))
+    } else {
+        let seen = reached.bmc.read(job.deadline).await?;
+        let expected = recognise(job, reached, &seen, learn).await?;
+        (Some(seen), expected)
     };
     let Some(intent) = intent else {
         return Ok(seen.map_or(Power::Unknown, |seen| bmc::power(&seen.power)));
@@ -224,11 +237,10 @@ async fn recognise(
             identity: seen.identity.clone(),
             recorded,
         };
-        let ends = |_| Failed::Unstored("the appliance stops".to_owned());
-        learn.send(learned).await.map_err(|_| ends(()))?;
-        wait.await
-            .map_err(|_| ends(()))?
-            .map_err(Failed::Unstored)?;
+        let ends = || Failed::Unstored("the appliance stops".to_owned());
+        learn.send(learned).await.map_err(|_| ends())?;
+        let stored = wait.await.map_err(|_| ends())?;
+        stored.map_err(Failed::Unstored)?;
     }
     Ok(expected)
 }

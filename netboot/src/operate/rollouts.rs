@@ -20,7 +20,7 @@ use super::persist;
 use super::round::Round;
 use super::views::{RolloutHost, RolloutView};
 use super::{Control, Prepared};
-use crate::store::Change;
+use crate::store::{Change, StoreError};
 
 /// A rollout, as it is kept.
 pub(super) type Kept = Rollout;
@@ -221,7 +221,7 @@ impl Executor {
             let (host, event) = action.event(&by);
             self.take(&mut round, host, &event);
         }
-        if self.tell(&mut round, id, &planned).is_err() || self.commit(round, None).await.is_err() {
+        if tell(&mut round, id, &planned).is_err() || self.commit(round, None).await.is_err() {
             // It is planned again with the next tick.
             return;
         }
@@ -241,31 +241,27 @@ impl Executor {
         Some(plan(rollout, &fleet, now))
     }
 
-    fn tell(
-        &self,
-        round: &mut Round,
-        id: &Arc<str>,
-        planned: &Planned,
-    ) -> Result<(), crate::store::StoreError> {
-        for note in &planned.notes {
-            let text = match &note.host {
-                Some(host) => format!("{host}: {}", note.text),
-                None => note.text.clone(),
-            };
-            round.tell(subject(id), "rollout", text);
-        }
-        if planned.changed {
-            round.store(persist::put(persist::ROLLOUT, id, &planned.rollout)?);
-        }
-        Ok(())
-    }
-
     /// Shows all rollouts, newest first.
     pub(super) fn rollout_views(&self) -> Vec<RolloutView> {
         let mut views: Vec<RolloutView> = self.rollouts.values().map(view).collect();
         views.sort_by_key(|view| std::cmp::Reverse(view.began_ms));
         views
     }
+}
+
+/// Tells people what a rollout does, and stores it.
+fn tell(round: &mut Round, id: &str, planned: &Planned) -> Result<(), StoreError> {
+    for note in &planned.notes {
+        let text = match &note.host {
+            Some(host) => format!("{host}: {}", note.text),
+            None => note.text.clone(),
+        };
+        round.tell(subject(id), "rollout", text);
+    }
+    if planned.changed {
+        round.store(persist::put(persist::ROLLOUT, id, &planned.rollout)?);
+    }
+    Ok(())
 }
 
 /// What an event about a rollout is about.

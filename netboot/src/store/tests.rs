@@ -238,13 +238,13 @@ async fn records_are_read_by_the_page() {
     store.commit(&changes).await.unwrap();
     let mut reader = Reader::open(data.path()).await.unwrap().unwrap();
     let (old, new) = (Order::OldestFirst, Order::NewestFirst);
-    let cases: [(&str, Option<&str>, Option<u64>, Order, u32, &[u64]); 6] = [
-        ("the first ones", None, None, old, 3, &[3, 4, 5]),
-        ("what came after", None, Some(5), old, 9, &[6, 7, 8, 9, 10]),
-        ("the last ones", None, None, new, 2, &[10, 9]),
-        ("those before", None, Some(9), new, 2, &[8, 7]),
-        ("about one", Some("odd"), Some(4), old, 2, &[5, 7]),
-        ("none", Some("neither"), None, old, 9, &[]),
+    let cases = [
+        ("the first ones", None, None, old, 3, vec![3, 4, 5]),
+        ("what came after", None, Some(5), old, 9, vec![6, 7, 8, 9, 10]),
+        ("the last ones", None, None, new, 2, vec![10, 9]),
+        ("those before", None, Some(9), new, 2, vec![8, 7]),
+        ("about one", Some("odd"), Some(4), old, 2, vec![5, 7]),
+        ("none", Some("neither"), None, old, 9, vec![]),
     ];
     for (name, subject, beyond, order, limit, expected) in cases {
         let page = Page {

@@ -8,6 +8,17 @@ use super::rig::{
 };
 use crate::store::Change;
 
+/// Hosts without BMCs.
+fn listed(numbers: std::ops::Range<u8>) -> String {
+    let host = |number| {
+        format!(
+            "[[host]]\nname = \"web{number}\"\nmacs = [\"52:54:00:00:00:0{number}\"]\n\
+             address = \"10.77.0.1{number}\"\nrole = \"web\"\n"
+        )
+    };
+    numbers.map(host).collect::<Vec<_>>().concat()
+}
+
 async fn with_host<T>(
     rig: &Rig,
     running: &super::rig::Running,
@@ -164,11 +175,7 @@ async fn another_machine_behind_the_bmc_is_not_touched() {
 #[tokio::test]
 async fn orders_are_refused_with_reasons() {
     let rig = Rig::new().await;
-    let hosts: String = (2..6)
-        .map(|number| {
-            format!("[[host]]\nname = \"web{number}\"\nmacs = [\"52:54:00:00:00:0{number}\"]\naddress = \"10.77.0.1{number}\"\nrole = \"web\"\n")
-        })
-        .collect();
+    let hosts = listed(2..6);
     let more = format!(
         "{hosts}protected = true\n[limits]\nhosts-at-once = 2\npercent-of-site = 60\npercent-of-role = 100\n"
     );
@@ -296,4 +303,119 @@ async fn a_site_that_changes_meanwhile_is_followed() {
     let back = operator.history(&"web1".into()).await;
     assert_eq!(back.map(|history| history.len()), Ok(1));
     assert!(!leaks(&rig.store, rig.data.path()), "{PASSWORD}");
+}
+
+/// Starts a host by hand, and lets it report itself well or ill.
+async fn boot(operator: &super::super::Operator, name: &str, tree: &str, number: u32) {
+    let host: Arc<str> = name.into();
+    let chosen = operator.choose(&host).await.unwrap().unwrap();
+    let boot = format!("{name}-{number}");
+    let began = super::super::Began {
+        host: Arc::clone(&host),
+        boot: boot.clone(),
+        generation: chosen.generation,
+        adopt: None,
+    };
+    operator.began(began).await.unwrap();
+    let stage = match tree {
+        "" => image_manifest::Stage::Failed {
+            reason: "no disk".to_owned(),
+        },
+        tree => image_manifest::Stage::Healthy {
+            tree: Rig::tree(tree),
+        },
+    };
+    operator.reported(&host, &boot, &stage).await;
+}
+
+/// Returns how far a rollout is: its state, and those of its hosts.
+async fn progress(operator: &super::super::Operator) -> (String, Vec<String>) {
+    let rollout = operator.rollouts().await.unwrap().remove(0);
+    let hosts = rollout.hosts.into_iter().map(|host| host.state).collect();
+    (rollout.state, hosts)
+}
+
+async fn comes_to(operator: &super::super::Operator, state: &str, hosts: &[&str]) {
+    for _ in 0..500 {
+        let (is, seen) = progress(operator).await;
+        if is == state && seen == hosts {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("{state} {hosts:?}: {:?}", progress(operator).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_goes_on_after_a_restart_and_halts_at_a_failure() {
+    let rig = Rig::new().await;
+    let limits = "[limits]\npercent-of-site = 100\npercent-of-role = 100\n";
+    let served = site(&format!("{}{limits}", listed(1..5)));
+    let running = rig.start_with(Arc::clone(&served)).await;
+    let mut all = deploy("two");
+    all.hosts = "all".parse().unwrap();
+    let rollout = super::super::RolloutOrder {
+        deploy: all,
+        pace: super::super::Pace {
+            canary: Some(1),
+            batch: Some("2".to_owned()),
+            max_failures: Some(1),
+            ..Default::default()
+        },
+    };
+    let begun = running
+        .operator
+        .rollout_start(order(), rollout)
+        .await
+        .unwrap();
+    let id = begun.id.unwrap();
+    let operator = running.operator.clone();
+    comes_to(
+        &operator,
+        "running",
+        &["deploying", "waiting", "waiting", "waiting"],
+    )
+    .await;
+    boot(&operator, "web1", "two", 1).await;
+    comes_to(
+        &operator,
+        "running",
+        &["healthy", "deploying", "deploying", "waiting"],
+    )
+    .await;
+    running.kill();
+
+    let running = rig.start_with(served).await;
+    let operator = running.operator.clone();
+    comes_to(
+        &operator,
+        "running",
+        &["healthy", "deploying", "deploying", "waiting"],
+    )
+    .await;
+    boot(&operator, "web2", "two", 1).await;
+    boot(&operator, "web3", "", 1).await;
+    comes_to(
+        &operator,
+        "halted",
+        &["healthy", "healthy", "failed", "waiting"],
+    )
+    .await;
+    let control = super::super::Control::Resume;
+    let resumed = operator.rollout_control(order(), id.clone(), control).await;
+    assert!(
+        matches!(resumed, Err(Refusal::Conflict { .. })),
+        "{resumed:?}"
+    );
+    let history = operator.history(&"web4".into()).await.unwrap();
+    assert_eq!(history, [], "the rest is untouched");
+    let undo = super::super::Control::Undo;
+    operator.rollout_control(order(), id, undo).await.unwrap();
+    // Nothing was proven before it, so there is nothing to go back to.
+    comes_to(
+        &operator,
+        "undone",
+        &["not-undone", "not-undone", "failed", "waiting"],
+    )
+    .await;
 }

@@ -11,7 +11,7 @@ use image_manifest::{Artifact, Digest, Kernel, Manifest, Role, Stage};
 use ipmi::sim::ipmi::{Config, Privilege, User};
 use ipmi::sim::{Board, Memory as Chassis, Moment, Request, Verdict};
 use ipmi::{Identity, ResetKind};
-use netboot_core::site::{ImageRef, Site, SourceFile};
+use netboot_core::site::{ImageRef, Parameters, Site, SourceFile};
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
@@ -295,7 +295,7 @@ impl Life {
             };
             let adopt = chosen.is_none().then(|| {
                 let image = images::resolve(&rig.images, &reference("one")).unwrap();
-                (images::identity(&image), Default::default())
+                (images::identity(&image), Parameters::default())
             });
             let began = Began {
                 host: Arc::clone(&host),
