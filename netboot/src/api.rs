@@ -1,4 +1,4 @@
-//! The operator's API: HTTPS, tokens, and an OpenAPI document that says all of it.
+//! The operator's API: HTTPS, tokens, and an `OpenAPI` document that says all of it.
 //!
 //! It refuses to change a host: handlers read, or hand an order to the executor. It refuses to say more than was asked:
 //! answers are made of types that have no place for a secret.
@@ -9,6 +9,7 @@ pub(crate) mod client;
 mod console;
 mod guard;
 mod hosts;
+mod inventory;
 mod openapi;
 mod order;
 mod orders;
@@ -50,6 +51,7 @@ use crate::store::{Reader, StoreError, Urgency, Writer};
 use crate::tls::Tls;
 
 pub(crate) use self::hosts::{HostAnswer, HostDetail};
+pub(crate) use self::inventory::InventoryAnswer;
 pub(crate) use self::orders::{EnrollOrder, HostsOrder, PowerOrder};
 pub(crate) use self::problem::Problem;
 pub(crate) use self::records::{Verification, verify_store};
@@ -227,6 +229,7 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/v1/hosts", get(hosts::list))
         .route("/v1/hosts/{name}", get(hosts::one))
         .route("/v1/hosts/{name}/history", get(hosts::history))
+        .route("/v1/hosts/{name}/inventory", get(inventory::show))
         .route("/v1/rollouts", get(rollouts::list))
         .route("/v1/rollouts/{id}", get(rollouts::one))
         .route("/v1/events", get(records::events))

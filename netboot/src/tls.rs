@@ -235,7 +235,7 @@ impl Tls {
             Source::Own(authority) => authority.certify(&names, now, VALID)?,
             Source::Given(given) => {
                 let key = given.load()?;
-                if key.cert.last().map(|last| last.as_ref()) != Some(&*self.ca_der) {
+                if key.cert.last().map(AsRef::as_ref) != Some(&*self.ca_der) {
                     tracing::warn!(
                         "the given certificate is of another authority; restart to serve it"
                     );

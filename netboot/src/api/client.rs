@@ -91,11 +91,11 @@ impl ClientError {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let help = match &error {
-            ClientError::Connect(error) => error.help(),
+            ClientError::Connect(error) => Some(error.help()),
             ClientError::Exchange { .. } | ClientError::Slow { .. } => {
                 Some("ask again; what was asked before may have been done: `netboot events` shows it".to_owned())
             }
-            ClientError::Refused(problem) => problem.help.clone(),
+            ClientError::Refused(problem) => problem.help.as_deref().map(str::to_owned),
             ClientError::Answer { .. } => {
                 Some("`--url` must be that of a Firstboot appliance's API; `netboot --version` and the appliance's should agree".to_owned())
             }

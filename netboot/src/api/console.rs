@@ -16,6 +16,7 @@ use ipmi::Console;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::hosts::find;
 use super::openapi::Refusals;
 use super::order::Caller;
 use super::{Api, CONSOLE, Problem};
@@ -39,7 +40,7 @@ pub(super) async fn open(
 ) -> Result<Response, Problem> {
     let site = api.site();
     let opened = async {
-        let host = api.host_for(&site, &who, &name)?;
+        let host = find(&site, &who, &name)?;
         api.parts.operator.console(&host.name).await
     };
     let asks = request
@@ -108,18 +109,16 @@ async fn relay(stream: TokioIo<hyper::upgrade::Upgraded>, mut console: Console) 
     let mut typed = vec![0; 256];
     loop {
         tokio::select! {
-            shown = console.output.recv() => match shown {
-                Some(bytes) => {
-                    if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {
-                        return;
-                    }
-                }
-                None => {
+            shown = console.output.recv() => {
+                let Some(bytes) = shown else {
                     // The one who looks may have gone before it.
                     to.shutdown().await.ok();
                     return;
+                };
+                if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {
+                    return;
                 }
-            },
+            }
             read = tokio::time::timeout(IDLE, from.read(&mut typed)) => match read {
                 Ok(Ok(length)) if length > 0 => {
                     let bytes = Bytes::copy_from_slice(&typed[..length]);

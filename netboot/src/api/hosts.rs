@@ -135,7 +135,7 @@ pub(super) async fn one(
     Path(name): Path<String>,
 ) -> Result<Answer<HostDetail>, Problem> {
     let site = api.site();
-    let host = api.host_for(&site, &who, &name)?;
+    let host = find(&site, &who, &name)?;
     let read = crate::hosts::read_one(&site, &host, &api.parts.data, now());
     let (view, boots) = read.await.map_err(Refusal::from)?;
     let states = api.parts.operator.states().await?;
@@ -161,7 +161,7 @@ pub(super) async fn history(
     Caller(who): Caller,
     Path(name): Path<String>,
 ) -> Result<Answer<Vec<GenerationView>>, Problem> {
-    let host = api.host_for(&api.site(), &who, &name)?;
+    let host = find(&api.site(), &who, &name)?;
     let generations = api.parts.operator.history(&host.name).await?;
     Ok(Answer::of(generations))
 }
@@ -213,21 +213,16 @@ fn boot(view: BootView) -> BootAnswer {
     }
 }
 
-impl Api {
-    /// Finds a host that somebody may see; the others are as if they were not there.
-    pub(super) fn host_for(
-        &self,
-        site: &Site,
-        who: &Who,
-        name: &str,
-    ) -> Result<Arc<Host>, Refusal> {
-        let host = site.host(name).filter(|host| sees(who, host));
-        host.cloned().ok_or_else(|| Refusal::Unknown {
-            what: "host",
-            name: name.chars().take(100).collect(),
-        })
-    }
+/// Finds a host that somebody may see; the others are as if they were not there.
+pub(super) fn find(site: &Site, who: &Who, name: &str) -> Result<Arc<Host>, Refusal> {
+    let host = site.host(name).filter(|host| sees(who, host));
+    host.cloned().ok_or_else(|| Refusal::Unknown {
+        what: "host",
+        name: name.chars().take(100).collect(),
+    })
+}
 
+impl Api {
     /// Tells whether somebody may see a host, by its name; what left the site is seen by tokens for all hosts.
     pub(super) fn may_see(&self, who: &Who, name: &str) -> bool {
         who.scope.is_none() || self.site().host(name).is_some_and(|host| sees(who, host))

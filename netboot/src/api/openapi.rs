@@ -1,4 +1,4 @@
-//! The OpenAPI document: made from the types and routes themselves, shown to everyone, and kept as a golden file.
+//! The `OpenAPI` document: made from the types and routes themselves, shown to everyone, and kept as a golden file.
 //!
 //! It refuses to be written by hand.
 
@@ -9,7 +9,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
-use super::{Problem, backup, console, hosts, orders, records, rollouts, site, tokens};
+use super::{Problem, backup, console, hosts, inventory, orders, records, rollouts, site, tokens};
+use crate::operate::Control;
 
 /// What the document is made of.
 #[derive(OpenApi)]
@@ -25,6 +26,7 @@ use super::{Problem, backup, console, hosts, orders, records, rollouts, site, to
         hosts::list,
         hosts::one,
         hosts::history,
+        inventory::show,
         console::open,
         orders::deploy,
         orders::rollback,
@@ -47,7 +49,7 @@ use super::{Problem, backup, console, hosts, orders, records, rollouts, site, to
         backup::take,
         show,
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, Control)),
     tags(
         (name = "hosts", description = "What is known about hosts."),
         (name = "orders", description = "What hosts shall do."),

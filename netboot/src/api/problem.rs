@@ -26,7 +26,8 @@ pub(crate) struct Problem {
     pub detail: String,
     /// What may help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub help: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub help: Option<Box<str>>,
     /// Everything that is wrong with what was sent, where there is more than one thing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
@@ -48,7 +49,7 @@ impl Problem {
     /// Adds what may help.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(help.into().into_boxed_str());
         self
     }
 

@@ -178,10 +178,10 @@ pub(crate) async fn verify_store(
         }
     }
     Ok(match verifier.finish() {
-        Ok(verified) => Verification {
+        Ok(whole) => Verification {
             intact: true,
-            records: verified.records,
-            anchor: Some(verified.end.to_string()),
+            records: whole.records,
+            anchor: Some(whole.end.to_string()),
             broken: None,
         },
         Err(broken) => Verification::broken(last, &broken),

@@ -112,8 +112,8 @@ struct Table {
 }
 
 impl Table {
-    fn put(&mut self, row: TokenRow) -> Change {
-        let change = document(&row);
+    fn put(&mut self, row: &TokenRow) -> Change {
+        let change = document(row);
         self.names.insert(row.digest, row.name.clone());
         if let Some(old) = self.rows.insert(row.name.clone(), row.clone())
             && old.digest != row.digest
@@ -154,7 +154,7 @@ impl Tokens {
         let mut table = Table::default();
         for document in documents.iter().filter(|one| one.kind == KIND) {
             match serde_json::from_str(&document.body) {
-                Ok(row) => drop(table.put(row)),
+                Ok(row) => drop(table.put(&row)),
                 Err(error) => tracing::warn!(
                     token = document.name.as_str(), error = %error, "token cannot be read"
                 ),
@@ -192,24 +192,23 @@ impl Tokens {
         };
         let there = read_token(&path).map_err(failed)?;
         let unused = there.filter(|token| !table.names.contains_key(&token::digest(token)));
-        let token = match unused {
-            Some(token) => token,
-            None => {
-                let token = token::make().map_err(TokenError::Random)?;
-                let line = zeroize::Zeroizing::new(format!("{}\n", token.expose_secret()));
-                durable::write(data, FIRST_FILE, line.as_bytes(), Readable::Owner)
-                    .map_err(failed)?;
-                token
-            }
+        let token = if let Some(token) = unused {
+            token
+        } else {
+            let token = token::make().map_err(TokenError::Random)?;
+            let line = zeroize::Zeroizing::new(format!("{}\n", token.expose_secret()));
+            durable::write(data, FIRST_FILE, line.as_bytes(), Readable::Owner).map_err(failed)?;
+            token
         };
-        let name = (1..)
+        // One of as many names and one more is free.
+        let name = (1..=table.rows.len() + 1)
             .map(|number| match number {
                 1 => "admin".to_owned(),
                 _ => format!("admin-{number}"),
             })
             .find(|name| !table.rows.contains_key(name))
             .unwrap_or_default();
-        Ok(Some(table.put(TokenRow {
+        Ok(Some(table.put(&TokenRow {
             name,
             digest: token::digest(&token),
             role: Role::Admin,
@@ -342,7 +341,7 @@ impl Tokens {
     pub(crate) fn keep(&self, row: TokenRow) {
         let mut table = self.table();
         let used = table.rows.get(&row.name).and_then(|row| row.used);
-        drop(table.put(TokenRow { used, ..row }));
+        drop(table.put(&TokenRow { used, ..row }));
     }
 
     /// Returns what may be read about all of them.

@@ -221,7 +221,14 @@ fn walk(
 fn is_kept(under: &str, name: &str) -> bool {
     let of_the_process =
         under.is_empty() && (matches!(name, "lock" | URL_FILE) || name.starts_with(store::FILE));
-    !(of_the_process || name.starts_with('.') || name.ends_with(".new"))
+    !(of_the_process || name.starts_with('.') || is_unfinished(name))
+}
+
+/// Tells whether a file is being written: see `durable`.
+fn is_unfinished(name: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension == "new")
 }
 
 fn hash(path: &Path) -> io::Result<(u64, Digest)> {

@@ -40,16 +40,18 @@ impl Events {
         block_on(async {
             let events: Vec<EventView> = client.get(&path).await?;
             self.show(&events)?;
+            if !self.follow {
+                return Ok(Exit::Done);
+            }
             let mut after = match events.last() {
                 Some(event) => event.seq,
                 None => follow::newest_event(&client).await?,
             };
-            while self.follow {
+            loop {
                 let events = follow::events(&client, after).await?;
                 after = events.last().map_or(after, |event| event.seq);
                 self.show(&events)?;
             }
-            Ok(Exit::Done)
         })
     }
 

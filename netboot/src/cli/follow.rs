@@ -166,14 +166,15 @@ pub(super) fn line(end: &Ended) -> String {
         end.host, end.generation, end.outcome
     );
     if let Some(took) = end.took_ms {
-        text.push_str(&format!(" after {}", millis(took)));
+        text.push_str(" after ");
+        text.push_str(&millis(took));
     }
     if let Some(why) = &end.why {
         text.push_str(": ");
         text.push_str(&printable(why));
     }
     match (&end.rolled_back_to, end.phase.as_str()) {
-        (Some(back), _) => text.push_str(&format!("; rolled back to generation {back}")),
+        (Some(back), _) => text.extend(["; rolled back to generation ", back.as_str()]),
         (None, "stopped") => text.push_str("; stopped, and waits for a person"),
         _ => {}
     }

@@ -26,6 +26,7 @@ mod follow;
 mod history;
 mod host;
 mod hosts;
+mod inventory;
 mod order;
 mod plan;
 mod power;
@@ -69,6 +70,7 @@ enum Verb {
     Power(power::Power),
     Console(console::Console),
     History(history::History),
+    Inventory(inventory::Inventory),
     Events(events::Events),
     Audit(audit::Audit),
     Token(token::Token),
@@ -168,6 +170,7 @@ impl Cli {
             Verb::Power(verb) => verb.run(),
             Verb::Console(verb) => verb.run(),
             Verb::History(verb) => verb.run(),
+            Verb::Inventory(verb) => verb.run(),
             Verb::Events(verb) => verb.run(),
             Verb::Audit(verb) => verb.run(),
             Verb::Token(verb) => verb.run(),

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::{TcpListener, TcpStream};
@@ -145,7 +146,6 @@ async fn a_given_certificate_is_served_and_its_authority_published() {
     let tls = Tls::open(data.path(), names(), Some(given.clone()), NOW).unwrap();
     let chain = shake(&tls, &tls.ca_der, "boot.example.net").await.unwrap();
     assert_eq!(Digest::of(&chain[1]), tls.ca_hash());
-    use rustls::pki_types::pem::PemObject as _;
     let published = CertificateDer::from_pem_file(data.path().join(CA_FILE)).unwrap();
     assert_eq!(Digest::of(&published), tls.ca_hash());
 

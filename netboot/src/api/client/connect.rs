@@ -64,27 +64,22 @@ pub(crate) enum ConnectError {
 
 impl ConnectError {
     /// Returns what may help.
-    pub(super) fn help(&self) -> Option<String> {
-        match self {
-            Self::Reach { source, .. } => match source.kind() {
-                io::ErrorKind::ConnectionRefused => Some(
-                    "nothing listens there: is `netboot serve` running, and is `appliance.api` of its site this \
-                     address?"
-                        .to_owned(),
-                ),
-                _ => Some("check `--url`, and that this computer can reach it".to_owned()),
-            },
-            Self::Stranger { source, .. } if is_about_the_name(source) => Some(
+    pub(super) fn help(&self) -> String {
+        let help = match self {
+            Self::Reach { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
+                "nothing listens there: is `netboot serve` running, and is `appliance.api` of its site this address?"
+            }
+            Self::Reach { .. } => "check `--url`, and that this computer can reach it",
+            Self::Stranger { source, .. } if is_about_the_name(source) => {
                 "its certificate is for other names: use the address of `appliance.api` or of a network, or the \
                  computer's own name"
-                    .to_owned(),
-            ),
-            Self::Stranger { .. } => Some(
+            }
+            Self::Stranger { .. } => {
                 "if the appliance was installed anew, or restored without its authority, copy its `ca.pem` again; \
                  if not, do not send your token there"
-                    .to_owned(),
-            ),
-        }
+            }
+        };
+        help.to_owned()
     }
 }
 

@@ -23,8 +23,9 @@ fn calls() -> Vec<Call> {
                 assert_eq!(path, "/v1/openapi.json", "it is open");
                 continue;
             };
+            // It has no BMC that would be waited for.
             let path = path
-                .replace("{name}", "web1")
+                .replace("{name}", "web2")
                 .replace("{id}", "r1")
                 .replace("{control}", "pause");
             calls.push(Call {
