@@ -53,7 +53,10 @@ async fn carry_out<O: Opener>(
             PowerState::On,
         ),
         Intent::EnsureOff(off) => (ensure_off(work, *off).await?, PowerState::Off),
-        Intent::CycleOnce(operation) => (cycle(work, operation, journal).await?, PowerState::On),
+        Intent::CycleOnce(operation) => {
+            let acted = cycle(work, operation, journal).await?;
+            (acted, work.power().await?)
+        }
         Intent::Boot(wanted) => {
             boot = Some(set_boot(work, wanted).await?);
             (Acted::Sent, work.power().await?)

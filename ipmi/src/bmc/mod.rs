@@ -40,6 +40,7 @@ use tokio::time::{Instant, timeout_at};
 use self::talk::Talk;
 use self::work::{Opener, Work};
 use crate::driver::Memory;
+use crate::fleet::Track;
 use crate::journal::Journal;
 use crate::session::Privilege;
 use crate::{redfish, sol};
@@ -57,6 +58,8 @@ pub struct Bmc {
     memory: Memory,
     /// Held by who speaks with it: an operation here, or the poller of the fleet.
     gate: Arc<Mutex<()>>,
+    /// What the poller of the fleet keeps of it.
+    track: Track,
 }
 
 impl Opener for Bmc {
@@ -79,6 +82,7 @@ impl Bmc {
             credentials,
             memory: Memory::default(),
             gate: Arc::default(),
+            track: Track::default(),
         })
     }
 
@@ -112,6 +116,11 @@ impl Bmc {
     pub async fn power(&self, deadline: Duration) -> Result<PowerState, Error> {
         let deadline = Instant::now() + deadline;
         let _turn = self.turn(deadline).await?;
+        self.ask_power(deadline).await
+    }
+
+    /// Reads the power; the gate is the caller's.
+    pub(crate) async fn ask_power(&self, deadline: Instant) -> Result<PowerState, Error> {
         let anybody = Expected {
             recorded: Recorded::FirstUse,
             ..Expected::default()
@@ -120,6 +129,22 @@ impl Bmc {
         let power = work.power().await;
         work.close().await;
         power
+    }
+
+    pub(crate) fn gate(&self) -> &Arc<Mutex<()>> {
+        &self.gate
+    }
+
+    pub(crate) fn track(&self) -> &Track {
+        &self.track
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Carries out `intent` on the host that is `expected`, and reads back that it is so.

@@ -246,43 +246,42 @@ async fn a_command_that_is_lost_is_told_as_unknown_and_not_sent_again() {
 
 #[tokio::test]
 async fn half_of_the_packets_may_be_lost() {
-    let rack = rack(
-        Host::new(identity()).running(),
-        Config {
-            sessions: 256,
-            ..config()
-        },
-    )
-    .await;
+    let config = Config {
+        sessions: 256,
+        ..config()
+    };
+    let rack = rack(Host::new(identity()).running(), config).await;
     rack.faults.set(Fault::Drop(50));
+    assert_eq!(rack.bmc().power(6 * DEADLINE).await, Ok(PowerState::On));
+}
+
+#[tokio::test]
+async fn lost_packets_never_send_off_twice() {
+    let rack = rack(Host::new(identity()).running(), config()).await;
+    rack.faults.set(Fault::Drop(15));
     let expected = identity().expected();
     let journal = journal::Memory::default();
-    let mut bmc = rack.bmc();
     for intent in [
         Intent::EnsureOff(Off::Forced),
         Intent::Boot(pxe()),
         Intent::EnsureOn,
     ] {
         // A command that was lost is told as unknown; asking again begins with a look.
-        loop {
-            match bmc
-                .execute(&expected, &intent, &journal, 3 * DEADLINE)
-                .await
-            {
-                Ok(_) => break,
-                Err(error) => assert!(error.is_transient(), "{error}"),
-            }
-            bmc = rack.bmc();
+        while let Err(error) = rack
+            .bmc()
+            .execute(&expected, &intent, &journal, DEADLINE)
+            .await
+        {
+            assert!(error.is_transient(), "{error}");
         }
     }
-    assert_eq!(
-        rack.host
-            .acts()
-            .iter()
-            .filter(|act| **act == ResetKind::ForceOff)
-            .count(),
-        1
-    );
+    let offs = rack
+        .host
+        .acts()
+        .iter()
+        .filter(|act| **act == ResetKind::ForceOff)
+        .count();
+    assert_eq!(offs, 1);
     assert_eq!(rack.host.power(), PowerState::On);
 }
 

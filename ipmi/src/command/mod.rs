@@ -76,21 +76,26 @@ pub fn refusal(what: &str, code: Code) -> Error {
 /// Reads whether the host has power (Get Chassis Status).
 ///
 /// # Errors
-/// When the BMC does not say.
+/// When the BMC does not answer.
 pub async fn power(link: &mut impl Transact) -> Result<PowerState, Error> {
     let status = link.transact(NetFn::Chassis, chassis::STATUS, &[]).await?;
-    power_state(&status.well("chassis status")?)
+    power_state(status.code, &status.data)
 }
 
 /// The power in a reply to Get Chassis Status.
 ///
 /// # Errors
-/// When the reply is too short.
-pub fn power_state(status: &[u8]) -> Result<PowerState, Error> {
-    match status {
-        [current, _, _, ..] if current & 1 != 0 => Ok(PowerState::On),
-        [_, _, _, ..] => Ok(PowerState::Off),
-        _ => Err(short("chassis status")),
+/// When the reply is a refusal, or too short.
+pub fn power_state(code: Code, status: &[u8]) -> Result<PowerState, Error> {
+    match (code, status) {
+        (Code::OK, [current, _, _, ..]) if current & 1 != 0 => Ok(PowerState::On),
+        (Code::OK, [_, _, _, ..]) => Ok(PowerState::Off),
+        (Code::OK, _) => Err(short("chassis status")),
+        // OpenBMC while it starts (openbmc/openbmc#1810): it answers, and does not know.
+        (Code::UNSPECIFIED, _) => Ok(PowerState::Unknown {
+            reason: format!("chassis status: {code}"),
+        }),
+        (code, _) => Err(refusal("chassis status", code)),
     }
 }
 
@@ -117,5 +122,7 @@ pub fn controlled(data: u8) -> Option<ResetKind> {
 }
 
 fn short(what: &str) -> Error {
-    Error::Protocol { detail: format!("the reply to {what} is too short") }
+    Error::Protocol {
+        detail: format!("the reply to {what} is too short"),
+    }
 }

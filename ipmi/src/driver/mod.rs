@@ -18,6 +18,7 @@ use crate::crypto::Suite;
 use crate::session::{Answer, Ask, Kernel, LegacySession, Received, Session};
 use crate::wire::{Code, Kind, MAX_PAYLOAD, NetFn};
 
+pub(crate) use open::refused;
 pub use open::{Legacy, open};
 
 /// The least that the first try of a read waits; each further one a quarter longer.
@@ -66,6 +67,13 @@ impl Memory {
             Some(Suite::Seventeen) => &[Suite::Seventeen],
             Some(Suite::Three) => &[Suite::Three],
         }
+    }
+
+    /// How long an answer is waited for: at least `least`, longer for a BMC that was seen to be slow.
+    #[must_use]
+    pub fn patience(&self, least: Duration) -> Duration {
+        let slow = self.get().round_trip.unwrap_or_default() * 4;
+        slow.clamp(least, LONGEST_WAIT.max(least))
     }
 
     /// Remembers that `suite` works.

@@ -254,7 +254,7 @@ impl<'a> Opening<'a> {
             (self.wait * 2).min(LONGEST_WAIT)
         } else {
             // Packets are lost rather than late: a little more patience each time will do.
-            (self.wait * 5 / 4).min(self.wait.max(Duration::from_secs(2)))
+            (self.wait * 5 / 4).min(self.wait.max(Duration::from_secs(1)))
         };
     }
 
@@ -358,11 +358,13 @@ async fn next_step(
     }
 }
 
-fn refused(refusal: &Refusal) -> Error {
+/// What a refusal means for who wanted a session.
+pub(crate) fn refused(refusal: &Refusal) -> Error {
     let detail = refusal.to_string();
     match refusal {
         Refusal::Downgrade { .. } | Refusal::NotOffered(_) => Error::Insecure { detail },
         Refusal::Status { status, .. } if status.is_about_suite() => Error::Unsupported { detail },
+        Refusal::Status { status, .. } if status.is_full() => Error::Busy { detail },
         Refusal::Status { status, .. } if !status.is_about_login() => Error::Protocol { detail },
         Refusal::Completion { code, .. } if code.is_transient() => Error::Busy { detail },
         Refusal::Status { .. }

@@ -157,7 +157,8 @@ impl LegacySession {
     fn activate(&mut self, challenge: &[u8], entropy: &mut impl Entropy) -> Option<Ask> {
         let (session, challenge) = challenge.split_first_chunk::<4>()?;
         let challenge = challenge.first_chunk::<16>()?;
-        let from = u32::from_le_bytes(entropy.array()) | 1;
+        // Below half of all numbers: the window begins at 0 and takes more for a step back.
+        let from = u32::from_le_bytes(entropy.array()) & 0x3fff_ffff | 1;
         let data = [
             &[MD5, self.login.privilege.number()][..],
             challenge,

@@ -119,6 +119,9 @@ impl Code {
     /// Not in the present state.
     pub const STATE: Self = Self(0xd5);
 
+    /// Something went wrong in the BMC.
+    pub const UNSPECIFIED: Self = Self(0xff);
+
     /// Whether the same may be asked again a little later.
     #[must_use]
     pub fn is_transient(self) -> bool {
@@ -141,6 +144,7 @@ impl fmt::Display for Code {
             Self::INVALID_FIELD => "invalid field",
             Self::STARTING => "the bmc is starting",
             Self::PRIVILEGE => "insufficient privilege",
+            Self::UNSPECIFIED => "unspecified error",
             Self::STATE => "not in the present state",
             Self(other) => return write!(out, "completion code {other:02X}h"),
         };
