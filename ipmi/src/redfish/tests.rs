@@ -58,7 +58,7 @@ impl Sim {
         Self::start_with(config, proceed).await
     }
 
-    async fn start_with(config: Config, hook: Pick) -> Self {
+    pub(super) async fn start_with(config: Config, hook: Pick) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let tls = Tls::generate(&["127.0.0.1"]).unwrap();
