@@ -3,6 +3,8 @@
 //! It refuses to judge a boot, and to grow: what repeats itself is one event, and a boot has a
 //! bounded number of them, of bounded size.
 
+mod proof;
+
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,9 +101,6 @@ pub fn read_boot(stored: &StoredBoot) -> Result<(BootDetail, Vec<Event>), StoreE
 /// How many boots of a host are admitted at a time; more than two only when it starts again and
 /// again without a report.
 const ADMITTED: usize = BOOTS_AT_START;
-
-/// How often one boot is answered with its secrets: an answer may get lost, and stage1 asks again.
-const SECRETS_GIVEN: u32 = 8;
 
 /// The running boot of each host.
 #[derive(Debug, Default)]
@@ -216,59 +215,6 @@ impl Boots {
             began,
             changes,
         })
-    }
-
-    /// Exchanges the token of a boot, which shows that the boot runs: those before it have ended.
-    ///
-    /// `None` when no host has this boot, or when its token was exchanged with another nonce.
-    pub(super) fn exchange(&self, boot: &str, nonce: Digest) -> Option<Recorded> {
-        let mut all = self.all();
-        let host = all.by_id.get(boot).cloned()?;
-        let running = all.by_host.get(&host)?.of(boot)?;
-        if running.detail.exchanged.is_some_and(|known| known != nonce) {
-            return None;
-        }
-        all.prove(boot)?;
-        let running = all.by_host.get_mut(&host)?.current()?;
-        running.detail.exchanged = Some(nonce);
-        Some(Recorded {
-            boot: Arc::clone(&running.id),
-            began: false,
-            // Stored again when it is asked for again: the first time may have failed.
-            changes: vec![Change::Boot(running.row(&host))],
-        })
-    }
-
-    /// Tells whether a report with this number is newer than all that are stored of its boot.
-    pub(super) fn is_news(&self, boot: &str, sequence: u64) -> bool {
-        let all = self.all();
-        let host = all.by_id.get(boot).and_then(|host| all.by_host.get(host));
-        let running = host.and_then(|host| host.of(boot));
-        running.is_some_and(|running| sequence > running.sequence)
-    }
-
-    /// Remembers that a report is stored, so that it is not taken again.
-    pub(super) fn stored(&self, boot: &str, sequence: u64) {
-        let mut all = self.all();
-        let host = all.by_id.get(boot).cloned();
-        let host = host.and_then(|host| all.by_host.get_mut(&host));
-        let running = host.and_then(|host| host.boots.iter_mut().find(|one| &*one.id == boot));
-        if let Some(running) = running {
-            running.sequence = running.sequence.max(sequence);
-        }
-    }
-
-    /// Counts one answer with secrets to a boot that has not handed over yet; tells whether there may be one.
-    pub(super) fn give_secrets(&self, boot: &str) -> bool {
-        let mut all = self.all();
-        let host = all.by_id.get(boot).cloned();
-        let host = host.and_then(|host| all.by_host.get_mut(&host));
-        let running = host.and_then(|host| host.boots.iter_mut().find(|one| &*one.id == boot));
-        let Some(running) = running else {
-            return false;
-        };
-        running.secrets_given = running.secrets_given.saturating_add(1);
-        running.secrets_given <= SECRETS_GIVEN && running.progress.reached < Step::SwitchRoot
     }
 
     /// Adds a report, which shows that the boot runs: those before it have ended.

@@ -359,6 +359,7 @@ async fn ranges_and_conditions_are_exact() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "it is one table")]
 async fn scripts_and_boots_are_asked_of_the_api() {
     let running = serve(&[], Limits::default()).await;
     let script = running.ask("GET /ipxe/52-54-00-00-00-01", &[], "").await;
