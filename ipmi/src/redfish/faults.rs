@@ -51,7 +51,7 @@ async fn a_bmc_that_loses_answers_gets_each_command_once() {
     // Of three answers one is lost; what was asked has been done.
     let sim = Sim::start_with(config(), |request| {
         let dice = getrandom::u32().unwrap();
-        if request.moment == Moment::After && dice % 3 == 0 {
+        if request.moment == Moment::After && dice.is_multiple_of(3) {
             Verdict::Silence
         } else {
             Verdict::Proceed
