@@ -1,10 +1,13 @@
 //! What a meddler can do to the log, and what `verify` says to it.
 
+use std::sync::{Arc, Mutex};
+
 use netboot_core::Timestamp;
 use serde_json::json;
 
 use super::*;
 use crate::operate::Who;
+use crate::store::{Store, Stored};
 
 const NOW: Timestamp = Timestamp(1_795_000_000_000);
 
@@ -150,25 +153,64 @@ fn the_hash_is_what_others_compute() {
     );
 }
 
-#[test]
-fn a_failed_transaction_leaves_no_hole() {
-    let mut chain = Chain::default();
-    let mut kept = Vec::new();
-    for fails in [false, true, true, false] {
-        let mut next = chain.clone();
-        let mut changes = [change(&deed(0)), change(&deed(1))];
-        next.link(&mut changes);
-        if !fails {
-            chain = next;
-            kept.extend(changes);
-        }
+/// A store whose second and third transactions fail.
+#[derive(Debug)]
+struct Flaky {
+    kept: Arc<Mutex<Vec<RecordRow>>>,
+    commits: u32,
+}
+
+impl Store for Flaky {
+    async fn load(&mut self) -> Result<Stored, StoreError> {
+        Ok(Stored::default())
     }
-    let rows: Vec<RecordRow> = kept
-        .into_iter()
-        .filter_map(|change| match change {
-            Change::Append(row) => Some(row),
+
+    async fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        self.commits += 1;
+        if (2..4).contains(&self.commits) {
+            return Err(StoreError::Closed);
+        }
+        let rows = changes.iter().filter_map(|change| match change {
+            Change::Append(row) => Some(row.clone()),
             _ => None,
-        })
-        .collect();
-    assert_eq!(verify(&rows, None).unwrap().records, 4);
+        });
+        self.kept.lock().unwrap().extend(rows);
+        Ok(())
+    }
+
+    async fn close(self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_failed_transaction_leaves_no_hole() {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let store = Flaky {
+        kept: Arc::clone(&kept),
+        commits: 0,
+    };
+    let (writer, task) = Writer::spawn(store, Chain::default());
+    let log = Log::new(writer);
+    let mut done = Vec::new();
+    for index in 0..5 {
+        done.push(log.commit(deed(index), Vec::new()).await.is_ok());
+    }
+    assert_eq!(done, [true, false, false, true, true]);
+    let rows = kept.lock().unwrap().clone();
+    assert_eq!(verify(&rows, None).unwrap().records, 3);
+
+    // The next appliance goes on where this one ended.
+    let (writer, _) = Writer::spawn(
+        Flaky {
+            kept: Arc::clone(&kept),
+            commits: 3,
+        },
+        Chain::after(&rows[2..]),
+    );
+    let again = Log::new(writer);
+    again.commit(deed(9), Vec::new()).await.unwrap();
+    assert_eq!(verify(&kept.lock().unwrap(), None).unwrap().records, 4);
+    drop(log);
+    task.await.unwrap();
 }
