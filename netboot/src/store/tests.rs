@@ -240,7 +240,14 @@ async fn records_are_read_by_the_page() {
     let (old, new) = (Order::OldestFirst, Order::NewestFirst);
     let cases = [
         ("the first ones", None, None, old, 3, vec![3, 4, 5]),
-        ("what came after", None, Some(5), old, 9, vec![6, 7, 8, 9, 10]),
+        (
+            "what came after",
+            None,
+            Some(5),
+            old,
+            9,
+            vec![6, 7, 8, 9, 10],
+        ),
         ("the last ones", None, None, new, 2, vec![10, 9]),
         ("those before", None, Some(9), new, 2, vec![8, 7]),
         ("about one", Some("odd"), Some(4), old, 2, vec![5, 7]),
