@@ -2,6 +2,7 @@
 //!
 //! It refuses to look inside: a test here sees packets, files, exit codes and what is printed.
 
+pub mod ghost;
 pub mod need;
 pub mod rig;
 pub mod shop;

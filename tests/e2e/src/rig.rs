@@ -83,6 +83,15 @@ impl Rig {
     /// When the machine does not allow it or the appliance does not start.
     #[must_use]
     pub fn with_store(site: &str, store: &Path) -> Self {
+        Self::with_secrets(site, store, &[])
+    }
+
+    /// Does the same with files in the site's directory that only their owner may read.
+    ///
+    /// # Panics
+    /// When the machine does not allow it or the appliance does not start.
+    #[must_use]
+    pub fn with_secrets(site: &str, store: &Path, secrets: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let rack = Namespace::create(folder.path()).expect("a namespace");
         let client = rack.sibling().expect("a second namespace");
@@ -98,6 +107,9 @@ impl Rig {
         Layout::create(&place.store).expect("a store");
         fs::create_dir_all(&place.site).expect("a site directory");
         fs::write(place.site.join("site.toml"), site).expect("a site file");
+        for (name, secret) in secrets {
+            write_secret(&place.site.join(name), secret);
+        }
         let mut rig = Self {
             rack,
             client,
@@ -157,8 +169,7 @@ impl Rig {
             files,
         };
         let launch = |program: &str| self.rack.command(program);
-        qemu::start(launch, &slot, &port, Order::Network, &folder, &settings)
-            .expect("QEMU starts");
+        qemu::start(launch, &slot, &port, Order::Network, &folder, &settings).expect("QEMU starts");
         self.wait_until(name, &mut reached)
     }
 
@@ -203,6 +214,15 @@ impl Rig {
         self.client
             .run(["ip", "address", "replace", address, "dev", CLIENT])
             .expect("ip runs");
+    }
+
+    /// Runs `netboot` as the operator of this rack does.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn netboot(&self, words: &[&str]) -> Output {
+        run(self.place.operator(&self.rack).args(words))
     }
 
     /// Runs a program at the client and returns what became of it.
@@ -287,6 +307,14 @@ impl Drop for Rig {
             process.end();
         }
     }
+}
+
+fn write_secret(path: &Path, secret: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = path.parent().expect("a file in a directory");
+    fs::create_dir_all(folder).expect("a directory of secrets");
+    fs::write(path, secret).expect("a secret");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("a secret of its owner");
 }
 
 /// Runs a command to its end.

@@ -87,12 +87,14 @@ fn our_client_is_sure_of_host_key_and_effect() {
     let lied = execute(&bmc, &expected, Intent::Boot(boot.clone()), short);
     assert!(matches!(lied, Err(Error::NotVerified { .. })), "{lied:?}");
     sim.faults.clear();
+    // Of eight handshakes one gets through.
+    let patient = Duration::from_secs(120);
     sim.faults.set(Fault::Drop(30));
-    let done = execute(&bmc, &expected, Intent::Boot(boot.clone()), DEADLINE).expect("set");
+    let done = execute(&bmc, &expected, Intent::Boot(boot.clone()), patient).expect("set");
     assert_eq!(done.boot, Some(boot.clone()));
-    let done = execute(&bmc, &expected, Intent::EnsureOn, DEADLINE).expect("on");
+    let done = execute(&bmc, &expected, Intent::EnsureOn, patient).expect("on");
     assert_eq!((done.power, done.acted), (PowerState::On, Acted::Sent));
-    let done = execute(&bmc, &expected, Intent::EnsureOn, DEADLINE).expect("on");
+    let done = execute(&bmc, &expected, Intent::EnsureOn, patient).expect("on");
     assert_eq!(done.acted, Acted::Nothing);
     assert_eq!(sim.host.acts(), [ResetKind::On]);
     assert_eq!(sim.host.boots(), [Some(boot)]);

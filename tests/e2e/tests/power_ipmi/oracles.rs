@@ -243,7 +243,7 @@ fn freeipmi_obeys_and_reads_the_simulator() {
 
 #[test]
 fn consoles_carry_what_is_printed_and_typed() {
-    if !need::has(&["ipmitool"]) {
+    if !need::has(&["ipmitool", "ipmiconsole"]) {
         return;
     }
     for suite in SUITES {
@@ -261,5 +261,9 @@ fn consoles_carry_what_is_printed_and_typed() {
         terminal.until("root typed this");
         terminal.keys("\r~.");
         terminal.until("terminated");
+        let mut terminal = Terminal::run(&mut sim.ipmiconsole(suite));
+        terminal.until("SOL established");
+        sim.host.print("login prompt again\r\n");
+        terminal.until("login prompt again");
     }
 }

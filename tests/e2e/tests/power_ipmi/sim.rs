@@ -42,6 +42,16 @@ pub(crate) fn config(limit: Privilege) -> Config {
     }])
 }
 
+/// ipmiconsole 1.6.10 calls a port above 32767 an invalid host name, so the system may not choose one.
+async fn free_socket() -> UdpSocket {
+    for port in 20000..u16::try_from(i16::MAX).expect("a port") {
+        if let Ok(socket) = UdpSocket::bind(("127.0.0.1", port)).await {
+            return socket;
+        }
+    }
+    panic!("no port is free");
+}
+
 impl Sim {
     pub(crate) fn start(config: Config) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -59,9 +69,7 @@ impl Sim {
         }));
         let faults = Arc::new(Faults::default());
         let board = Board::new(Arc::clone(&host) as _).with_faults(Arc::clone(&faults));
-        let socket = runtime
-            .block_on(UdpSocket::bind("127.0.0.1:0"))
-            .expect("a port");
+        let socket = runtime.block_on(free_socket());
         let port = socket.local_addr().expect("an address").port();
         runtime.spawn(serve(socket, board, config));
         let folder = tempfile::tempdir().expect("a directory");
@@ -98,6 +106,16 @@ impl Sim {
             .arg(self.folder.path().join("freeipmi.conf"))
             .args(words);
         rig::printed(&rig::run(&mut command))
+    }
+
+    /// The other console that others wrote.
+    pub(crate) fn ipmiconsole(&self, suite: &str) -> Command {
+        let mut command = Command::new(lab::tools::find("ipmiconsole").expect("it is installed"));
+        command
+            .args(["-I", suite, "-h", &format!("127.0.0.1:{}", self.port)])
+            .arg("--config-file")
+            .arg(self.folder.path().join("freeipmi.conf"));
+        command
     }
 
     /// Runs ipmitool, which must agree, and returns what it prints.

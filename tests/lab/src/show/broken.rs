@@ -15,7 +15,7 @@ pub(super) const CASES: [Case; 3] = [
     Case {
         host: "bios1",
         image: "dead",
-        reason: "deadline",
+        reason: "within 4 min",
     },
     Case {
         host: "bios2",
@@ -25,7 +25,7 @@ pub(super) const CASES: [Case; 3] = [
     Case {
         host: "bios3",
         image: "mute",
-        reason: "deadline",
+        reason: "within 4 min",
     },
 ];
 

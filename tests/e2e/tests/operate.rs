@@ -1,0 +1,373 @@
+//! What operators do with hosts: deployed, rolled back, rolled out, and what goes wrong in between.
+//!
+//! It refuses to trust the appliance about power: the host's own memory of it is the witness.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use e2e::ghost::{self, Event, Ghost, Manner};
+use e2e::need;
+use e2e::rig::{Rig, check, printed};
+use e2e::shop;
+use ipmi::sim::{Fault, Moment};
+use ipmi::{Identity, ResetKind};
+use lab::images::Workshop;
+use lab::state::State;
+use lab::up;
+
+/// The images that a ghost is told to boot, by turns.
+const IMAGES: [&str; 2] = ["host", "next"];
+
+/// A rack with one ghost, and the generations that it had so far.
+struct Haunted {
+    rig: Rig,
+    ghost: Ghost,
+}
+
+/// One generation, as `netboot history --json` tells it.
+#[derive(Clone, Debug)]
+struct Generation {
+    image: String,
+    outcome: String,
+    why: String,
+}
+
+fn build_images() {
+    shop::image("host");
+    let versions: Workshop = up::versions(&shop::workspace(), &shop::state());
+    versions.build("next").expect("the image `next`");
+}
+
+impl Haunted {
+    fn new() -> Self {
+        build_images();
+        let store = shop::state().store();
+        let secrets = [("secrets/bmc", ghost::PASSWORD)];
+        let rig = Rig::with_secrets(ghost::SITE, &store, &secrets);
+        let ghost = Ghost::rack(&rig, &IMAGES);
+        Self { rig, ghost }
+    }
+
+    fn history(&self) -> Vec<Generation> {
+        let output = self.rig.netboot(&["history", "bios1", "--json"]);
+        let Ok(list) = serde_json::from_slice::<Vec<serde_json::Value>>(&output.stdout) else {
+            return Vec::new();
+        };
+        let text = |one: &serde_json::Value, key: &str| one[key].as_str().unwrap_or("").to_owned();
+        let list = list.iter().map(|one| Generation {
+            image: text(one, "image"),
+            outcome: text(one, "outcome"),
+            why: text(one, "why"),
+        });
+        list.collect()
+    }
+
+    /// Lets everything happen, `each` deciding about every event, until nothing is pending any more.
+    fn play(&mut self, within: Duration, mut each: impl FnMut(&mut Rig, Event)) -> Vec<Generation> {
+        let deadline = Instant::now() + within;
+        let mut looked = Instant::now();
+        loop {
+            match self.ghost.events.recv_timeout(Duration::from_millis(100)) {
+                Ok(event) => each(&mut self.rig, event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => panic!("the ghost is gone"),
+            }
+            if looked.elapsed() < Duration::from_millis(300) {
+                continue;
+            }
+            let history = self.history();
+            looked = Instant::now();
+            if history.first().is_some_and(|one| one.outcome != "pending") && self.is_idle() {
+                return history;
+            }
+            assert!(Instant::now() < deadline, "no end: {history:#?}");
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let output = self.rig.netboot(&["host", "bios1", "--json"]);
+        let host: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let text = host.to_string();
+        text.contains("\"phase\":\"idle\"") || text.contains("\"phase\":\"stopped\"")
+    }
+
+    fn deploy(&self, image: &str) {
+        check(
+            &self
+                .rig
+                .netboot(&["deploy", "bios1", "--image", image, "--no-wait"]),
+        );
+    }
+
+    /// Deploys the first image and lets it happen.
+    fn settle(&mut self) {
+        self.deploy(IMAGES[0]);
+        let history = self.play(Duration::from_secs(60), |_, event| event.proceed());
+        assert_eq!(history[0].outcome, "healthy", "{history:#?}");
+    }
+}
+
+#[test]
+fn a_killed_appliance_ends_its_deploy_and_switches_nothing_twice() {
+    if !need::has(&["udhcpc", "curl"]) {
+        return;
+    }
+    let mut haunted = Haunted::new();
+    haunted.settle();
+    let mut steps = Vec::new();
+    for kill_at in 0.. {
+        let image = IMAGES[(kill_at + 1) % 2];
+        let before = haunted.ghost.acts().len();
+        haunted.deploy(image);
+        let mut seen = 0;
+        let mut killed = None;
+        let history = haunted.play(Duration::from_secs(90), |rig, event| {
+            if seen == kill_at {
+                killed = Some(format!("{:?} {}", event.moment, event.what));
+                rig.kill();
+                // What was on its way to the dead is lost, what was done stays done.
+                match event.moment {
+                    Moment::Before => event.silence(),
+                    Moment::After => event.proceed(),
+                }
+                rig.serve().expect("it starts again");
+            } else {
+                event.proceed();
+            }
+            seen += 1;
+        });
+        let acts = haunted.ghost.acts().split_off(before);
+        let story = format!("killed at {kill_at}, {killed:?}: {acts:?}, {history:#?}");
+        assert_eq!(acts, [ResetKind::ForceOff, ResetKind::On], "{story}");
+        assert_eq!(history[0].outcome, "healthy", "{story}");
+        assert_eq!(history[0].image, image, "{story}");
+        match killed {
+            Some(step) => steps.push(step),
+            // There was no such step any more: all of them were walked.
+            None => break,
+        }
+    }
+    eprintln!("the appliance was killed at {} steps:", steps.len());
+    for step in &steps {
+        eprintln!("  {step}");
+    }
+    for step in ["off", "on", "script", "credential", "report"] {
+        assert!(steps.iter().any(|seen| seen.contains(step)), "no `{step}`");
+    }
+}
+
+#[test]
+fn a_bmc_of_another_machine_is_not_obeyed() {
+    let mut haunted = Haunted::new();
+    haunted.settle();
+    let before = haunted.ghost.acts().len();
+    haunted.ghost.faults.set(Fault::OtherIdentity(Identity {
+        guid: Some([9; 16]),
+        serial: Some("OTHER".to_owned()),
+        ..Identity::default()
+    }));
+    haunted.deploy("next");
+    let history = haunted.play(Duration::from_secs(60), |_, event| event.proceed());
+    assert_eq!(haunted.ghost.acts().len(), before, "nothing was switched");
+    assert_eq!(history[0].outcome, "failed", "{history:#?}");
+    assert!(history[0].why.contains("another"), "{history:#?}");
+}
+
+#[test]
+fn a_bmc_that_lies_is_found_out() {
+    let mut haunted = Haunted::new();
+    haunted.settle();
+    haunted.ghost.faults.set(Fault::LiesAboutPower);
+    haunted.deploy("next");
+    let mut offs = 0;
+    let history = haunted.play(Duration::from_mins(10), |_, event| {
+        let off = event.moment == Moment::Before && event.what.contains("off");
+        offs += u32::from(off);
+        event.proceed();
+    });
+    eprintln!(
+        "{offs} times off was sent to a BMC that lies: {}",
+        history[0].why
+    );
+    assert_ne!(history[0].outcome, "healthy", "{history:#?}");
+    assert!(!history[0].why.is_empty(), "{history:#?}");
+    assert!(offs <= 3, "it was told to switch off {offs} times");
+}
+
+#[test]
+fn bmcs_that_are_slow_lossy_or_late_are_borne() {
+    let mut haunted = Haunted::new();
+    haunted.settle();
+    let cases = [
+        ("drops half", Fault::Drop(50)),
+        ("answers late", Fault::Late(Duration::from_millis(1500))),
+        ("says all twice", Fault::Duplicate),
+        ("lags a minute", Fault::Lag(Duration::from_secs(60))),
+    ];
+    for ((name, fault), number) in cases.into_iter().zip(1..) {
+        let before = haunted.ghost.acts().len();
+        haunted.ghost.faults.clear();
+        haunted.ghost.faults.set(fault);
+        let image = IMAGES[number % 2];
+        haunted.deploy(image);
+        let begun = Instant::now();
+        let history = haunted.play(Duration::from_mins(8), |_, event| event.proceed());
+        let acts = haunted.ghost.acts().split_off(before);
+        eprintln!("{name}: {} s", begun.elapsed().as_secs());
+        assert_eq!(
+            acts,
+            [ResetKind::ForceOff, ResetKind::On],
+            "{name}: {history:#?}"
+        );
+        assert_eq!(history[0].outcome, "healthy", "{name}: {history:#?}");
+        assert_eq!(history[0].image, image, "{name}: {history:#?}");
+    }
+}
+
+#[test]
+fn a_host_that_is_never_heard_of_is_rolled_back_at_most_once() {
+    let mut haunted = Haunted::new();
+    haunted.settle();
+    let before = haunted.ghost.acts().len();
+    haunted.ghost.behave(Manner::Dead);
+    haunted.deploy("next");
+    let history = haunted.play(Duration::from_mins(5), |_, event| event.proceed());
+    let acts = haunted.ghost.acts().split_off(before);
+    let twice = [ResetKind::ForceOff, ResetKind::On];
+    assert_eq!(acts, [twice, twice].concat(), "{history:#?}");
+    assert_eq!(history[1].outcome, "failed", "{history:#?}");
+    assert_eq!(history[0].outcome, "failed", "{history:#?}");
+    let host = printed(&haunted.rig.netboot(&["host", "bios1"]));
+    assert!(host.contains("stopped"), "{host}");
+    // A person has looked: the next deployment begins anew.
+    haunted.ghost.behave(Manner::Well);
+    haunted.settle();
+}
+
+#[test]
+fn a_full_disk_refuses_a_deploy_and_harms_nothing() {
+    let mut haunted = Haunted::new();
+    haunted.settle();
+    let before = haunted.ghost.acts().len();
+    haunted.rig.kill();
+    let data = haunted.rig.place.data.clone();
+    let disk = SmallDisk::below(&data);
+    haunted.rig.serve().expect("it starts on the small disk");
+    disk.fill();
+    let refused = haunted.rig.netboot(&["deploy", "bios1", "--image", "next"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success(), "{said}");
+    assert!(said.contains("store"), "{said}");
+    assert_eq!(haunted.ghost.acts().len(), before, "nothing was switched");
+    disk.empty();
+    haunted.deploy("next");
+    let history = haunted.play(Duration::from_secs(90), |_, event| event.proceed());
+    assert_eq!(history[0].outcome, "healthy", "{history:#?}");
+    haunted.rig.kill();
+}
+
+/// A disk of a few megabytes in the place of a directory, with the same files.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn below(data: &Path) -> Self {
+        let aside = data.with_extension("aside");
+        fs::rename(data, &aside).expect("the data directory moves");
+        fs::create_dir(data).expect("a directory");
+        let mount = ["-t", "tmpfs", "-o", "size=6m,mode=0700", "tmpfs"];
+        run(
+            "mount",
+            &[&mount[..], &[&data.display().to_string()]].concat(),
+        );
+        let from = format!("{}/.", aside.display());
+        run("cp", &["-a", &from, &data.display().to_string()]);
+        Self(data.to_owned())
+    }
+
+    fn fill(&self) {
+        let dd = format!(
+            "dd if=/dev/zero of={}/filler bs=4k 2>/dev/null; true",
+            self.0.display()
+        );
+        run("sh", &["-c", &dd]);
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.0.join("filler")).expect("the filler goes");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let path = self.0.display().to_string();
+        Command::new("umount").args(["--lazy", &path]).status().ok();
+    }
+}
+
+fn run(program: &str, words: &[&str]) {
+    let output = Command::new(program)
+        .args(words)
+        .stdin(Stdio::null())
+        .output();
+    check(&output.expect("the program starts"));
+}
+
+#[test]
+fn operators_deploy_roll_back_and_roll_out() {
+    if !need::has(&["qemu-system-x86_64", "ssh"]) {
+        return;
+    }
+    let shared = shop::state();
+    for name in lab::images::NEEDED {
+        shop::image(name);
+    }
+    let state = State::open(&shared.path().join("show")).expect("a state directory");
+    if !state.store().exists() {
+        std::os::unix::fs::symlink(shared.store(), state.store()).expect("a link to the store");
+    }
+    let lab = |words: &[&str]| {
+        let mut lab = Command::new(shop::workspace().binary("lab"));
+        lab.args(words).env("LAB_STATE", state.path());
+        lab.stdin(Stdio::null()).output().expect("the lab starts")
+    };
+    check(&lab(&["down"]));
+    let shown = lab(&["show", "all", "--keep"]);
+    eprintln!("{}", String::from_utf8_lossy(&shown.stderr));
+    let table = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let password = fs::read_to_string(state.bmc_password()).unwrap_or_default();
+    let leaks = find(state.path(), password.as_bytes(), &[state.bmc_password()]);
+    check(&lab(&["down"]));
+    println!("{table}");
+    check(&shown);
+    assert!(password.len() >= 16, "there is a password to look for");
+    assert_eq!(leaks, [""; 0], "the BMCs' password stands in these files");
+}
+
+/// Finds the files below a directory that hold some bytes, other than those that are meant to.
+fn find(folder: &Path, needle: &[u8], meant: &[std::path::PathBuf]) -> Vec<String> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(folder) else {
+        return found;
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let path = entry.path();
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
+        if kind.is_dir() {
+            found.extend(find(&path, needle, meant));
+        } else if kind.is_file() && !meant.contains(&path) {
+            let bytes = fs::read(&path).unwrap_or_default();
+            if bytes
+                .windows(needle.len().max(1))
+                .any(|part| part == needle)
+            {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found
+}
