@@ -346,7 +346,17 @@ fn a_slow_power_off_is_not_taken_for_a_lost_one() {
         Deed::Pass(74),
         Deed::Crash,
     ];
-    for deeds in [jump.as_slice(), queue.as_slice()] {
+    // Somebody asks for something else after a crash, while it is on its way.
+    let other = [
+        Deed::Deploy(0, false, 0),
+        Deed::Pass(7),
+        Deed::Crash,
+        Deed::Pass(2),
+        Deed::Deploy(1, false, 1),
+        Deed::Pass(20),
+        Deed::Bmc(Bmc::Good),
+    ];
+    for deeds in [jump.as_slice(), queue.as_slice(), other.as_slice()] {
         let at_once = Policy {
             shutdown: Duration::ZERO,
             ..policy()
