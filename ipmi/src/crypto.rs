@@ -71,13 +71,17 @@ impl Suite {
             Self::Three => {
                 let mut mac =
                     Hmac::<Sha1>::new_from_slice(key).expect("hmac takes keys of any length");
-                parts.iter().for_each(|part| mac.update(part));
+                for part in parts {
+                    mac.update(part);
+                }
                 Code::new(&mac.finalize().into_bytes())
             }
             Self::Seventeen => {
                 let mut mac =
                     Hmac::<Sha256>::new_from_slice(key).expect("hmac takes keys of any length");
-                parts.iter().for_each(|part| mac.update(part));
+                for part in parts {
+                    mac.update(part);
+                }
                 Code::new(&mac.finalize().into_bytes())
             }
         }
@@ -273,6 +277,9 @@ impl Keys {
     }
 
     /// Encodes a whole datagram with `payload` encrypted under `iv`, which must be random.
+    ///
+    /// # Panics
+    /// Never: what is encrypted is filled up to whole blocks before.
     #[must_use]
     pub fn seal(
         &self,

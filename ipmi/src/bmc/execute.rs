@@ -146,7 +146,7 @@ async fn ensure<O: Opener>(
                     looks = Looks::new();
                 }
                 Err(error @ (Error::Busy { .. } | Error::Unreachable { .. })) => {
-                    hindered = Some(error)
+                    hindered = Some(error);
                 }
                 Err(error) => return Err(error),
             }

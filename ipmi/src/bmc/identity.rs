@@ -124,10 +124,11 @@ impl Expected {
             let known = found
                 .macs
                 .iter()
-                .map(|mac| colons(mac))
+                .copied()
+                .map(colons)
                 .collect::<Vec<_>>()
                 .join(" ");
-            return differs("mac", colons(mac), (!known.is_empty()).then_some(known));
+            return differs("mac", colons(*mac), (!known.is_empty()).then_some(known));
         }
         Ok(())
     }
@@ -157,6 +158,6 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn colons(mac: &[u8; 6]) -> String {
+fn colons(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }

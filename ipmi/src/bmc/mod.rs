@@ -46,7 +46,7 @@ use crate::session::Privilege;
 use crate::{redfish, sol};
 
 /// How long an inventory may take: hundreds of small reads over IPMI.
-const INVENTORY: Duration = Duration::from_secs(120);
+const INVENTORY: Duration = Duration::from_mins(2);
 /// How long a console may take to open.
 const CONSOLE: Duration = Duration::from_secs(20);
 
@@ -204,7 +204,7 @@ impl Bmc {
         let inventory = match &mut talk {
             Talk::Ipmi(link) => {
                 let identity = link.identity(Depth::Whole).await?;
-                crate::inventory::read(link, identity).await
+                crate::inventory::read(&mut **link, identity).await
             }
             Talk::Redfish(chain) => redfish::inventory(chain).await,
         };

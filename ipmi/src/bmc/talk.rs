@@ -13,7 +13,7 @@ use crate::session::{Login, Privilege};
 /// An open conversation.
 pub(super) enum Talk {
     /// Over IPMI.
-    Ipmi(Link),
+    Ipmi(Box<Link>),
     /// Over Redfish.
     Redfish(Box<redfish::Chain>),
 }
@@ -24,7 +24,7 @@ impl Talk {
         match bmc.endpoint.protocol {
             Protocol::Ipmi => Self::link(bmc, Privilege::Operator, deadline)
                 .await
-                .map(Self::Ipmi),
+                .map(|link| Self::Ipmi(Box::new(link))),
             Protocol::Redfish => {
                 let chain = redfish::open(&bmc.endpoint, &bmc.credentials, deadline).await?;
                 Ok(Self::Redfish(Box::new(chain)))
@@ -94,8 +94,8 @@ impl Conversation for Talk {
 
     async fn close(self) {
         match self {
-            Self::Ipmi(link) => link.close().await,
-            Self::Redfish(chain) => chain.close().await,
+            Self::Ipmi(link) => (*link).close().await,
+            Self::Redfish(chain) => (*chain).close().await,
         }
     }
 }

@@ -1,5 +1,10 @@
 //! The facade against simulated BMCs that misbehave.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests; the lint does not see `cfg(all(test, …))`"
+)]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

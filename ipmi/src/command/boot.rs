@@ -111,7 +111,7 @@ pub async fn read_boot(link: &mut impl Transact) -> Result<Option<BootOverride>,
         .ok_or_else(|| short("get boot options"))?;
     // The top bit says that the parameter is locked or not valid.
     Ok((parameter & 0x80 == 0)
-        .then(|| BootFlags(flags))
+        .then_some(BootFlags(flags))
         .and_then(BootFlags::to_override))
 }
 
@@ -125,12 +125,11 @@ pub async fn set_boot(link: &mut impl Transact, boot: &BootOverride) -> Result<(
     // Some servers need longer than 60 seconds to look at the flags, and some BMCs refuse to wait for them.
     attempt(link, &[VALID_CLEARING, 0x08]).await?;
     attempt(link, &[INFO_ACKNOWLEDGE, 1, 1]).await?;
-    let [a, b, c, d, e] = flags;
     let set = link
         .transact(
             NetFn::Chassis,
             chassis::SET_BOOT,
-            &[BOOT_FLAGS, a, b, c, d, e],
+            &[&[BOOT_FLAGS], &flags[..]].concat(),
         )
         .await;
     if matches!(&set, Ok(answer) if answer.code == Code::OK) {

@@ -46,7 +46,7 @@ impl DeviceId {
     pub fn manufacturer_name(&self) -> Option<&'static str> {
         Some(match self.manufacturer {
             2 => "IBM",
-            11 => "HPE",
+            11 | 47_196 => "HPE",
             343 => "Intel",
             674 => "Dell",
             2011 => "Huawei",
@@ -54,7 +54,6 @@ impl DeviceId {
             10_876 | 47_488 => "Supermicro",
             15_370 => "Gigabyte",
             19_046 => "Lenovo",
-            47_196 => "HPE",
             49_622 => "ASRock Rack",
             _ => return None,
         })

@@ -190,7 +190,10 @@ impl Link {
     ) -> Result<Option<Answered>, Error> {
         let ask = self.machine.ask(netfn, command, data);
         let datagram = self.machine.send(&ask).ok_or_else(closed)?;
-        self.socket.send(&datagram).await.map_err(unsent)?;
+        self.socket
+            .send(&datagram)
+            .await
+            .map_err(|error| unsent(&error))?;
         let until = self.deadline.min(Instant::now() + ACT_WAIT);
         loop {
             match self.wait(until).await {
@@ -219,7 +222,10 @@ impl Link {
         let datagram = session
             .payload(kind, payload, &mut Kernel)
             .ok_or_else(closed)?;
-        self.socket.send(&datagram).await.map_err(unsent)?;
+        self.socket
+            .send(&datagram)
+            .await
+            .map_err(|error| unsent(&error))?;
         Ok(())
     }
 
@@ -328,7 +334,7 @@ fn closed() -> Error {
     }
 }
 
-fn unsent(error: std::io::Error) -> Error {
+fn unsent(error: &std::io::Error) -> Error {
     Error::Unreachable {
         detail: format!("could not send: {error}"),
     }

@@ -260,16 +260,12 @@ impl<'a> Opening<'a> {
 
     async fn attempt(&mut self, login: &Arc<Login>, suite: Option<Suite>) -> Tried {
         let console = u32::from_le_bytes(Kernel.array()) | 1;
-        let (machine, mut next) = match suite {
-            Some(suite) => {
-                let (session, first) =
-                    Session::begin(Arc::clone(login), suite, console, &mut Kernel);
-                (Machine::Plus(session), first)
-            }
-            None => {
-                let (session, first) = LegacySession::begin(Arc::clone(login));
-                (Machine::Legacy(session), first)
-            }
+        let (machine, mut next) = if let Some(suite) = suite {
+            let (session, first) = Session::begin(Arc::clone(login), suite, console, &mut Kernel);
+            (Machine::Plus(session), first)
+        } else {
+            let (session, first) = LegacySession::begin(Arc::clone(login));
+            (Machine::Legacy(session), first)
         };
         let mut handshake = Handshake {
             socket: &self.socket,

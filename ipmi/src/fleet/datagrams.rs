@@ -25,6 +25,8 @@ use crate::wire::{NetFn, chassis};
 const BURST: usize = 256;
 /// How long the answer to a close is waited for before it is sent a second and last time.
 const CLOSE_WAIT: Duration = Duration::from_millis(500);
+/// The longest that a slow BMC is waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// More than the largest packet.
 const DATAGRAM: usize = 1500;
 /// Slots are numbered in the lower bits of a session's id; the upper ones tell its sessions apart.
@@ -39,6 +41,8 @@ struct Slot {
     login: Arc<Login>,
     session: Session,
     console: u32,
+    /// The id of the handshake that was given up last: an answer to it says that the BMC is slow, not gone.
+    previous: Option<u32>,
     step: Step,
     suite: usize,
     tries: u32,
@@ -137,6 +141,7 @@ impl Sweep<'_> {
             login,
             session,
             console,
+            previous: None,
             step,
             suite: 0,
             tries: 1,
@@ -175,9 +180,21 @@ impl Sweep<'_> {
                 continue;
             };
             let index = (console & ((1 << SLOT_BITS) - 1)) as usize;
-            let known = self.slots.get(index).and_then(Option::as_ref);
-            if known.is_some_and(|slot| slot.console == console && slot.address == from) {
+            let Some(Some(slot)) = self.slots.get_mut(index) else {
+                continue;
+            };
+            if slot.address != from {
+                continue;
+            }
+            if slot.console == console {
                 self.take(index, datagram);
+            } else if slot
+                .previous
+                .take_if(|previous| *previous == console)
+                .is_some()
+            {
+                slot.wait = (slot.wait * 2).min(LONGEST_WAIT);
+                slot.tries = slot.tries.saturating_sub(1).max(2);
             }
         }
     }
@@ -243,7 +260,7 @@ impl Sweep<'_> {
         {
             tracing::trace!(%error, bmc = %slot.address, "could not close a bmc session");
         }
-        slot.console = console(index);
+        slot.previous = Some(std::mem::replace(&mut slot.console, console(index)));
         let (session, first) = start(&slot.turn, &slot.login, slot.suite, slot.console);
         (slot.session, slot.step) = (session, Step::Handshake);
         self.send(index, &first);

@@ -46,8 +46,8 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             // What answers at once must fit the 208 KiB that Linux lets a socket buffer by default.
-            window: 384,
-            wait: Duration::from_millis(700),
+            window: 512,
+            wait: Duration::from_millis(500),
             tries: 3,
             spread: Duration::ZERO,
             tasks: 32,

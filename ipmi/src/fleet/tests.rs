@@ -1,5 +1,10 @@
 //! The poller against simulated BMCs.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests; the lint does not see `cfg(all(test, …))`"
+)]
+
 use std::net::Ipv4Addr;
 
 use super::*;

@@ -10,7 +10,7 @@ const SAVES: u32 = 2;
 /// After this many failures in a row a BMC is left alone, the first time this long, and twice as long each time.
 const FAILURES: u32 = 3;
 const FIRST_REST: Duration = Duration::from_secs(30);
-const LONGEST_REST: Duration = Duration::from_secs(600);
+const LONGEST_REST: Duration = Duration::from_mins(10);
 
 /// Why a BMC was left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -130,15 +130,12 @@ impl LegacySession {
             State::Challenging => self.activate(&answer.data, entropy),
             _ => return self.activated(&answer.data),
         };
-        match next {
-            Some(ask) => {
-                self.ask = ask;
-                Received::Send(self.datagram(&self.ask.clone()))
-            }
-            None => {
-                self.state = State::Closed;
-                Received::Refused(Refusal::NotOffered("MD5 authentication"))
-            }
+        if let Some(ask) = next {
+            self.ask = ask;
+            Received::Send(self.datagram(&self.ask.clone()))
+        } else {
+            self.state = State::Closed;
+            Received::Refused(Refusal::NotOffered("MD5 authentication"))
         }
     }
 

@@ -275,7 +275,9 @@ fn encode(head: [u8; 2], tail: [u8; 3], data: &[&[u8]]) -> Vec<u8> {
     out.extend_from_slice(&head);
     out.push(sum(&head));
     out.extend_from_slice(&tail);
-    data.iter().for_each(|part| out.extend_from_slice(part));
+    for part in data {
+        out.extend_from_slice(part);
+    }
     out.push(sum(&out[3..]));
     out
 }
