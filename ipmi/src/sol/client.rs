@@ -49,14 +49,14 @@ pub async fn open(mut link: Link) -> Result<Console, Error> {
     let size = usize::from(size).saturating_sub(4).clamp(1, 200);
     let (print, output) = mpsc::channel(QUEUE);
     let (keys, typed) = mpsc::channel(QUEUE);
-    let line = Line {
+    let carried = Line {
         link,
         flow: Flow::new(size),
         print,
         typed,
         rest: Bytes::new(),
     };
-    tokio::spawn(line.run());
+    tokio::spawn(carried.run());
     Ok(Console {
         output,
         input: keys,
