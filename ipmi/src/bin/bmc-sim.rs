@@ -166,7 +166,7 @@ impl Arguments {
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = Arc::new(arguments.config()?);
     let faults = Arc::new(Faults::new(arguments.fault.iter().cloned()));
-    let mut lines = String::new();
+    let mut lines = Vec::new();
     let mut hosts = Vec::new();
     for number in 0..arguments.count {
         let place = arguments.place(number)?;
@@ -177,11 +177,11 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         let runs = number >= arguments.count.saturating_sub(arguments.running);
         let host = Arc::new(if runs { host.running() } else { host });
         let board = Board::new(Arc::clone(&host) as _).with_faults(Arc::clone(&faults));
-        lines.push_str(&format!("{}\n", socket.local_addr()?));
+        writeln!(lines, "{}", socket.local_addr()?)?;
         tokio::spawn(serve(socket, board, Arc::clone(&config)));
         hosts.push(host);
     }
-    io::stdout().write_all(lines.as_bytes())?;
+    io::stdout().write_all(&lines)?;
     io::stdout().flush()?;
     let Some(chatter) = arguments.chatter else {
         std::future::pending::<()>().await;
