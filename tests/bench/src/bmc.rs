@@ -84,7 +84,7 @@ struct Farm {
     simulator: Child,
     bmcs: Vec<(SocketAddr, Truth)>,
     /// Sockets that never answer: unlike a closed port, a silent BMC is not told by the kernel.
-    _silent: Vec<UdpSocket>,
+    silent: Vec<UdpSocket>,
 }
 
 impl Drop for Farm {
@@ -158,7 +158,7 @@ impl Farm {
         let mut farm = Self {
             simulator,
             bmcs: Vec::with_capacity(count),
-            _silent: Vec::new(),
+            silent: Vec::new(),
         };
         let lines = farm.simulator.stdout.take().map(BufReader::new);
         let answering = lines
@@ -178,9 +178,9 @@ impl Farm {
         for _ in 0..dead {
             let silent =
                 UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(prepare("open a socket"))?;
-            farm._silent.push(silent);
+            farm.silent.push(silent);
         }
-        let mut silent = farm._silent.iter();
+        let mut silent = farm.silent.iter();
         // The silent are spread evenly among the others, as in a rack.
         let every = count.checked_div(dead).unwrap_or(usize::MAX);
         for (index, address) in answering.into_iter().enumerate() {
@@ -223,11 +223,11 @@ fn simulator() -> Result<PathBuf, Error> {
         build.arg("--release");
     }
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-    let built = build
+    let status = build
         .current_dir(root)
         .status()
         .map_err(prepare("start cargo"))?;
-    if !built.success() {
+    if !status.success() {
         return Err(Error::Build);
     }
     let us = std::env::current_exe().map_err(prepare("find this program"))?;
