@@ -131,7 +131,9 @@ pub(super) fn event(
         // Two texts always have a form as JSON.
         body: serde_json::to_string(body).unwrap_or_default(),
     });
-    let old = seq.checked_sub(EVENTS).filter(|_| seq.is_multiple_of(EVENTS_SLACK));
+    let old = seq
+        .checked_sub(EVENTS)
+        .filter(|_| seq.is_multiple_of(EVENTS_SLACK));
     let trim = old.map(|until| Change::Trim {
         kind: EVENT.to_owned(),
         until,

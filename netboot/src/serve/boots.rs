@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::token::new_boot_id;
 use crate::store::{
-    BOOTS_AT_START, BYTES_PER_BOOT, BootRow, Change, EVENTS_PER_BOOT, EventRow, StoreError, StoredBoot,
+    BOOTS_AT_START, BYTES_PER_BOOT, BootRow, Change, EVENTS_PER_BOOT, EventRow, StoreError,
+    StoredBoot,
 };
 
 /// A boot that was heard of this recently when the appliance starts was cut by its restart.

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use image_manifest::layout::Layout;
@@ -65,6 +66,7 @@ pub struct Rig {
     pub place: Place,
     folder: TempDir,
     appliance: Option<Child>,
+    machines: Mutex<Vec<Child>>,
 }
 
 impl Rig {
@@ -116,6 +118,7 @@ impl Rig {
             place,
             folder,
             appliance: None,
+            machines: Mutex::default(),
         };
         rig.serve().unwrap_or_else(|error| panic!("{error}"));
         rig
@@ -169,7 +172,10 @@ impl Rig {
             files,
         };
         let launch = |program: &str| self.rack.command(program);
-        qemu::start(launch, &slot, &port, Order::Network, &folder, &settings).expect("QEMU starts");
+        let machine = qemu::start(launch, &slot, &port, Order::Network, &folder, &settings);
+        let mut machines = self.machines.lock().expect("no test failed with it");
+        machines.push(machine.expect("QEMU starts"));
+        drop(machines);
         self.wait_until(name, &mut reached)
     }
 
@@ -298,6 +304,10 @@ impl Drop for Rig {
         if let Some(mut appliance) = self.appliance.take() {
             appliance.kill().ok();
             appliance.wait().ok();
+        }
+        for machine in self.machines.get_mut().into_iter().flatten() {
+            machine.kill().ok();
+            machine.wait().ok();
         }
         if std::thread::panicking() {
             eprintln!("--- netboot said\n{}", self.log());

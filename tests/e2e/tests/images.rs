@@ -335,6 +335,7 @@ fn the_lab_locks_again_when_a_package_has_left_every_source() {
         definitions: bench.path("images"),
         store: bench.path("store"),
         locks: bench.path("locks"),
+        lock: None,
     };
     let built = workshop
         .build("loaders")

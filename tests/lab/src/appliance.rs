@@ -243,16 +243,16 @@ pub fn copy_site(from: &Path, to: &Path, public_key: &str) -> Result<(), Error> 
 /// Writes a password of 16 bytes, as long as IPMI 1.5 takes, that only its owner can read.
 fn write_secret(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    let mut random = [0; 6];
-    File::open("/dev/urandom")?.read_exact(&mut random)?;
-    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut random = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut random[2..])?;
+    let digits = u64::from_be_bytes(random);
     let mut file = File::options()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
         .open(path)?;
-    write!(file, "lab-{digits}")
+    write!(file, "lab-{digits:012x}")
 }
 
 /// Makes the lab's throw-away key where it is missing and returns its public half.

@@ -128,15 +128,15 @@ fn show_in_rack(
     for name in VERSIONS {
         built.push(versions.build(name)?);
     }
-    let mut stage = Stage::open(workspace, state, built)?;
+    let mut scene = Stage::open(workspace, state, built)?;
     for part in scenario.parts() {
         match part {
-            Scenario::Deploy => deploy::show(&mut stage)?,
-            Scenario::Broken => broken::show(&mut stage)?,
-            Scenario::Rollout | Scenario::All => rollout::show(&mut stage)?,
+            Scenario::Deploy => deploy::show(&mut scene)?,
+            Scenario::Broken => broken::show(&mut scene)?,
+            Scenario::Rollout | Scenario::All => rollout::show(&mut scene)?,
         }
     }
-    Ok(stage)
+    Ok(scene)
 }
 
 impl Scenario {

@@ -32,6 +32,10 @@ pub enum Suite {
     Boot,
     /// Simulated BMCs and clients of both protocols, judged by peers.
     Power,
+    /// Hosts of a few commands, and everything that can go wrong while they are deployed.
+    Operate,
+    /// The lab's scenes: deployed, rolled back and rolled out in real firmware.
+    Show,
     /// Fuzz targets, each for a bounded time.
     Fuzz,
 }
@@ -139,6 +143,15 @@ impl Suite {
             Self::Images => count(cargo(&end_to_end("images"))),
             Self::Boot => count(cargo(&end_to_end("boot"))),
             Self::Power => count(cargo(&end_to_end("power"))),
+            Self::Operate => {
+                let words = end_to_end("operate");
+                // Its racks wait more than they work: side by side they take as long as the longest.
+                count(cargo(&words.map(|word| match word {
+                    "--test-threads=1" => "--test-threads=16",
+                    word => word,
+                })))
+            }
+            Self::Show => count(cargo(&end_to_end("show"))),
             Self::Fuzz => count(cargo(&end_to_end("fuzz"))),
         }
     }

@@ -62,8 +62,8 @@ pub(super) fn show(stage: &mut Stage) -> Result<(), Error> {
     let canary = healthy.map_or("none", |host| &host.host).to_owned();
     stage.claim("the canary was healthy", Holds::equal(&canary, "bios1"));
     for (slot, before) in rack::SLOTS.into_iter().zip(before) {
-        let state = ended.hosts.iter().find(|host| host.host == slot.name);
-        match state.map_or("missing", |host| &host.state) {
+        let found = ended.hosts.iter().find(|host| host.host == slot.name);
+        match found.map_or("missing", |host| &host.state) {
             "healthy" => {
                 stage.claim_power(slot.name, before, &["off", "on"]);
                 stage.claim_runs(slot.name, "ailing")?;
