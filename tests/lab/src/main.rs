@@ -160,9 +160,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
             install,
             keep,
         } => {
-            let stage = show::show(&workspace, &state, scenario, install, keep)?;
-            print!("{}", stage.table());
-            Ok(if stage.is_good() {
+            let shown = show::show(&workspace, &state, scenario, install, keep)?;
+            print!("{}", shown.table());
+            Ok(if shown.is_good() {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::FAILURE
