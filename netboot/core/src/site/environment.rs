@@ -136,8 +136,8 @@ impl Site {
         images
     }
 
-    /// Returns a host's parameters: the site's, then its environment's, then its role's, then its
-    /// own; the later wins.
+    /// Returns a host's parameters: the site's, then its role's, then its environment's, then its
+    /// own; the later wins, so that an environment changes what a role says, as it does for images.
     #[must_use]
     pub fn parameters_of(&self, host: &Host) -> Parameters {
         let environment = host
@@ -148,8 +148,8 @@ impl Site {
         let role = self.roles.get(&host.role).map(|role| &role.parameters);
         [
             Some(&self.parameters),
-            environment,
             role,
+            environment,
             Some(&host.parameters),
         ]
         .into_iter()

@@ -37,7 +37,7 @@ shutdown = "0s"
 boot = "http"
 heal = ["power", "tree"]
 [environment.staging]
-parameters = { level = "environment", debug = true }
+parameters = { level = "environment", workers = 2, debug = true }
 [environment.production.images]
 web = "stable"
 [[host]]
@@ -132,12 +132,12 @@ fn an_environment_has_images_of_its_own() {
 }
 
 #[test]
-fn parameters_are_of_the_site_the_environment_the_role_and_the_host_in_this_order() {
+fn parameters_are_of_the_site_the_role_the_environment_and_the_host_in_this_order() {
     let site = check(&[OPERATED]).unwrap();
     let told = |name| serde_json::to_string(&site.parameters_of(host(&site, name))).unwrap();
     assert_eq!(
         told("web1"),
-        r#"{"a":1,"debug":true,"level":"host","ntp":"10.0.0.1","workers":4}"#
+        r#"{"a":1,"debug":true,"level":"host","ntp":"10.0.0.1","workers":2}"#
     );
     assert_eq!(
         told("web2"),
