@@ -235,6 +235,9 @@ pub fn execute(
         source_date: plan.source_date,
         builder: plan.builder.clone(),
         kernel,
+        disk: None,
+        forms: Vec::new(),
+        layers: Vec::new(),
         artifacts: artifacts.store(store)?,
     };
     let digest = store.publish(&manifest).map_err(Error::Store)?;

@@ -144,7 +144,7 @@ pub fn verify(store: &Layout, reference: &str) -> Result<Verified, Error> {
                 trees.push(artifact.name.clone());
             }
             Role::Loader => compare_loader(artifact, &listed)?,
-            Role::Kernel | Role::Initrd | Role::Listing => {}
+            _ => {}
         }
     }
     Ok(Verified {
@@ -260,6 +260,9 @@ mod tests {
             source_date: 0,
             builder: "test".to_owned(),
             kernel: None,
+            disk: None,
+            forms: Vec::new(),
+            layers: Vec::new(),
             artifacts: vec![
                 store(&layout, Role::Rootfs, &image(rootfs)),
                 store(&layout, Role::Listing, &listed.listing()),

@@ -346,7 +346,7 @@ impl Layout {
         if schema != Some(u64::from(Manifest::SCHEMA)) {
             let known = Manifest::SCHEMA;
             return Err(foreign(format!(
-                "its manifest is not of schema {known}, which this program reads"
+                "its manifest is not of schema {known}, which this program reads: rebuild it"
             )));
         }
         let manifest: Manifest = serde_json::from_value(config).map_err(|source| Error::Parse {

@@ -15,5 +15,5 @@ pub use boot::{
 };
 pub use checks::{CheckCommand, Checks};
 pub use digest::{Digest, Hasher, MalformedDigest};
-pub use manifest::{Artifact, Kernel, Manifest, Role};
+pub use manifest::{Artifact, Disk, Form, FormKind, Kernel, Layer, LayerBlob, Manifest, Role};
 pub use secret::{MalformedToken, Secret, Token};

@@ -158,5 +158,11 @@ fn role_name(role: Role) -> &'static str {
         Role::Rootfs => "rootfs",
         Role::Listing => "listing",
         Role::Loader => "loader",
+        Role::Verity => "verity",
+        Role::Uki => "uki",
+        Role::Esp => "esp",
+        Role::BlockMap => "block-map",
+        Role::Sbom => "sbom",
+        Role::Provenance => "provenance",
     }
 }

@@ -18,6 +18,9 @@ fn manifest(layout: &Layout, name: &str, content: &[u8]) -> Manifest {
         source_date: 1_700_000_000,
         builder: "imagebuild 0.1.0".to_owned(),
         kernel: None,
+        disk: None,
+        forms: Vec::new(),
+        layers: Vec::new(),
         artifacts: vec![Artifact {
             role: Role::Listing,
             name: "listing".to_owned(),
@@ -146,19 +149,60 @@ fn what_a_dead_writer_left_is_swept() {
     ours.finish().unwrap();
 }
 
-/// The bytes of version 1: they are in stores and are never written differently again.
+/// The bytes of version 2: they are in stores and are never written differently again.
 #[test]
-fn version_1_is_frozen() {
+fn version_2_is_frozen() {
     let directory = tempfile::tempdir().unwrap();
     let layout = Layout::create(directory.path()).unwrap();
-    let digest = layout
-        .publish(&manifest(&layout, "host", b"frozen"))
-        .unwrap();
+    let blob = |content: &[u8]| crate::LayerBlob {
+        digest: Digest::of(content),
+        size: content.len() as u64,
+    };
+    let full = Manifest {
+        disk: Some(crate::Disk {
+            root_hash: Digest::of(b"root hash"),
+            size: 1 << 30,
+            esp: 256 << 20,
+            slot: 256 << 20,
+            hashes: 4 << 20,
+            data: 64 << 20,
+        }),
+        forms: vec![crate::Form {
+            kind: crate::FormKind::Qcow2,
+            name: "host.qcow2".to_owned(),
+            digest: Digest::of(b"qcow2"),
+            size: 5,
+        }],
+        layers: vec![crate::Layer {
+            definition: "base".to_owned(),
+            diff_id: Digest::of(b"layer"),
+            gzip: blob(b"gzip"),
+            zstd: blob(b"zstd"),
+        }],
+        ..manifest(&layout, "host", b"frozen")
+    };
+    let digest = layout.publish(&full).unwrap();
     let image: ImageManifest = layout.read_blob(&digest).unwrap();
     let config = fs::read_to_string(layout.blob(&image.config.digest)).unwrap();
-    assert_eq!(config, include_str!("testdata/manifest-v1.json").trim_end());
+    assert_eq!(config, include_str!("testdata/manifest-v2.json").trim_end());
     let image = fs::read_to_string(layout.blob(&digest)).unwrap();
-    assert_eq!(image, include_str!("testdata/image-v1.json").trim_end());
+    assert_eq!(image, include_str!("testdata/image-v2.json").trim_end());
     let index = fs::read_to_string(layout.index_path()).unwrap();
-    assert_eq!(index, include_str!("testdata/index-v1.json").trim_end());
+    assert_eq!(index, include_str!("testdata/index-v2.json").trim_end());
+}
+
+#[test]
+fn an_image_of_version_1_must_be_rebuilt() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Layout::create(directory.path()).unwrap();
+    for text in [
+        include_str!("testdata/manifest-v1.json"),
+        include_str!("testdata/image-v1.json"),
+    ] {
+        layout.store(text.trim_end().as_bytes()).unwrap();
+    }
+    let index = include_str!("testdata/index-v1.json");
+    fs::write(layout.index_path(), index).unwrap();
+    let error = layout.resolve("host").unwrap_err().to_string();
+    assert!(error.contains("rebuild it"), "{error}");
 }

@@ -366,6 +366,9 @@ fn publish(layout: &Layout, name: &str) {
             release: "6.12".to_owned(),
             command_line: String::new(),
         }),
+        disk: None,
+        forms: Vec::new(),
+        layers: Vec::new(),
         artifacts: vec![
             artifact(Role::Kernel, "kernel"),
             artifact(Role::Initrd, "initrd"),

@@ -103,6 +103,9 @@ fn images(directory: &Path) -> Layout {
             release: "6.12".to_owned(),
             command_line: "console=ttyS0".to_owned(),
         }),
+        disk: None,
+        forms: Vec::new(),
+        layers: Vec::new(),
         artifacts: vec![
             artifact(Role::Kernel, "kernel"),
             artifact(Role::Initrd, "initrd"),

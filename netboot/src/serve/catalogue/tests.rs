@@ -51,6 +51,9 @@ impl TestStore {
             source_date: 0,
             builder: "test".to_owned(),
             kernel: None,
+            disk: None,
+            forms: Vec::new(),
+            layers: Vec::new(),
             artifacts: loaders.iter().map(artifact).collect(),
         };
         self.layout.publish(&manifest).unwrap();
