@@ -32,7 +32,7 @@ const WAITING: usize = 4;
 /// Takes a backup: one tar archive with everything that the appliance knows, keys included.
 ///
 /// `manifest.json`, its first file, names all others with their digests.
-#[utoipa::path(post, path = "/v1/backup", tag = "records", security(("token" = ["admin"])),
+#[utoipa::path(post, path = "/v1/backup", operation_id = "take_backup", tag = "records", security(("token" = ["admin"])),
     responses((status = 200, description = "The archive.", content_type = "application/x-tar"), Refusals))]
 pub(super) async fn take(
     State(api): State<Arc<Api>>,

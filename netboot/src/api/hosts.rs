@@ -92,7 +92,7 @@ pub(crate) struct HostDetail {
 }
 
 /// Lists hosts.
-#[utoipa::path(get, path = "/v1/hosts", tag = "hosts", security(("token" = ["viewer"])), params(Listed),
+#[utoipa::path(get, path = "/v1/hosts", operation_id = "list_hosts", tag = "hosts", security(("token" = ["viewer"])), params(Listed),
     responses((status = 200, description = "The hosts.", body = Vec<HostAnswer>), Refusals))]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
@@ -126,7 +126,7 @@ pub(super) async fn list(
 }
 
 /// Shows one host, its generations, and what happened in its newest boot.
-#[utoipa::path(get, path = "/v1/hosts/{name}", tag = "hosts", security(("token" = ["viewer"])),
+#[utoipa::path(get, path = "/v1/hosts/{name}", operation_id = "show_host", tag = "hosts", security(("token" = ["viewer"])),
     params(("name" = String, Path, description = "Its name.")),
     responses((status = 200, description = "The host.", body = HostDetail), Refusals))]
 pub(super) async fn one(
@@ -153,7 +153,7 @@ pub(super) async fn one(
 }
 
 /// Shows the generations of a host, newest first.
-#[utoipa::path(get, path = "/v1/hosts/{name}/history", tag = "hosts", security(("token" = ["viewer"])),
+#[utoipa::path(get, path = "/v1/hosts/{name}/history", operation_id = "show_history", tag = "hosts", security(("token" = ["viewer"])),
     params(("name" = String, Path, description = "Its name.")),
     responses((status = 200, description = "The generations.", body = Vec<GenerationView>), Refusals))]
 pub(super) async fn history(

@@ -127,7 +127,7 @@ pub(crate) fn document() -> String {
 }
 
 /// Shows this document.
-#[utoipa::path(get, path = "/v1/openapi.json", tag = "records",
+#[utoipa::path(get, path = "/v1/openapi.json", operation_id = "show_document", tag = "records",
     responses((status = 200, description = "The document.", content_type = "application/json")))]
 pub(super) async fn show() -> impl IntoResponse {
     let media = [(axum::http::header::CONTENT_TYPE, "application/json")];

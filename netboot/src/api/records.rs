@@ -76,7 +76,7 @@ pub(crate) struct Verification {
 }
 
 /// Shows what happened; with `wait-seconds`, as soon as something happens.
-#[utoipa::path(get, path = "/v1/events", tag = "records", security(("token" = ["viewer"])), params(Events),
+#[utoipa::path(get, path = "/v1/events", operation_id = "list_events", tag = "records", security(("token" = ["viewer"])), params(Events),
     responses((status = 200, description = "The events, oldest first.", body = Vec<EventView>), Refusals))]
 pub(super) async fn events(
     State(api): State<Arc<Api>>,
@@ -104,7 +104,7 @@ pub(super) async fn events(
 }
 
 /// Shows the audit log.
-#[utoipa::path(get, path = "/v1/audit", tag = "records", security(("token" = ["admin"])), params(Audited),
+#[utoipa::path(get, path = "/v1/audit", operation_id = "list_audit", tag = "records", security(("token" = ["admin"])), params(Audited),
     responses((status = 200, description = "The records, oldest first.", body = Vec<Record>), Refusals))]
 pub(super) async fn audit(
     State(api): State<Arc<Api>>,
@@ -130,7 +130,7 @@ pub(super) async fn audit(
 }
 
 /// Checks that the audit log was not changed.
-#[utoipa::path(get, path = "/v1/audit/verify", tag = "records", security(("token" = ["admin"])), params(Checked),
+#[utoipa::path(get, path = "/v1/audit/verify", operation_id = "verify_audit", tag = "records", security(("token" = ["admin"])), params(Checked),
     responses((status = 200, description = "What was found.", body = Verification), Refusals))]
 pub(super) async fn verify(
     State(api): State<Arc<Api>>,

@@ -14,7 +14,7 @@ use super::{Api, Problem};
 use crate::operate::{Accepted, Control, Refusal, RolloutOrder, RolloutView, Who};
 
 /// Shows all rollouts that are kept, newest first.
-#[utoipa::path(get, path = "/v1/rollouts", tag = "rollouts", security(("token" = ["viewer"])),
+#[utoipa::path(get, path = "/v1/rollouts", operation_id = "list_rollouts", tag = "rollouts", security(("token" = ["viewer"])),
     responses((status = 200, description = "The rollouts.", body = Vec<RolloutView>), Refusals))]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
@@ -24,7 +24,7 @@ pub(super) async fn list(
 }
 
 /// Shows one rollout.
-#[utoipa::path(get, path = "/v1/rollouts/{id}", tag = "rollouts", security(("token" = ["viewer"])),
+#[utoipa::path(get, path = "/v1/rollouts/{id}", operation_id = "show_rollout", tag = "rollouts", security(("token" = ["viewer"])),
     params(("id" = String, Path, description = "Its id.")),
     responses((status = 200, description = "The rollout.", body = RolloutView), Refusals))]
 pub(super) async fn one(
@@ -42,7 +42,7 @@ pub(super) async fn one(
 }
 
 /// Begins a rollout.
-#[utoipa::path(post, path = "/v1/rollouts", tag = "rollouts", security(("token" = ["operator"])), params(Manner, super::openapi::Key),
+#[utoipa::path(post, path = "/v1/rollouts", operation_id = "start_rollout", tag = "rollouts", security(("token" = ["operator"])), params(Manner, super::openapi::Key),
     request_body = RolloutOrder,
     responses((status = 202, description = "It is being done.", body = Accepted),
         (status = 200, description = "A dry run: the plan.", body = Accepted), Refusals))]
@@ -62,7 +62,7 @@ pub(super) async fn start(
 }
 
 /// Pauses, resumes, halts or undoes a rollout.
-#[utoipa::path(post, path = "/v1/rollouts/{id}/{control}", tag = "rollouts", security(("token" = ["operator"])),
+#[utoipa::path(post, path = "/v1/rollouts/{id}/{control}", operation_id = "control_rollout", tag = "rollouts", security(("token" = ["operator"])),
     params(("id" = String, Path, description = "Its id."), ("control" = Control, Path, description = "What is to be done."), Manner, super::openapi::Key),
     responses((status = 202, description = "It is being done.", body = Accepted),
         (status = 200, description = "A dry run: the plan.", body = Accepted), Refusals))]

@@ -17,14 +17,14 @@ use crate::operate::{Refusal, Run};
 use crate::site::{ApplyError, ApplyRequest, ChangeError, Plan, Served, SiteError, Upload};
 
 /// Shows which site is served, and whom its secrets are encrypted for.
-#[utoipa::path(get, path = "/v1/site", tag = "site", security(("token" = ["viewer"])),
+#[utoipa::path(get, path = "/v1/site", operation_id = "show_site", tag = "site", security(("token" = ["viewer"])),
     responses((status = 200, description = "The site.", body = Served), Refusals))]
 pub(super) async fn show(State(api): State<Arc<Api>>) -> Answer<Served> {
     Answer::of(api.parts.sites.served())
 }
 
 /// Tells what applying a site would change, and what follows from it.
-#[utoipa::path(post, path = "/v1/site/plan", tag = "site", security(("token" = ["operator"])),
+#[utoipa::path(post, path = "/v1/site/plan", operation_id = "plan_site", tag = "site", security(("token" = ["operator"])),
     request_body = Upload,
     responses((status = 200, description = "What would change.", body = Plan), Refusals))]
 pub(super) async fn plan(
@@ -39,7 +39,7 @@ pub(super) async fn plan(
 /// Applies a site: when this is answered, it is kept and served.
 ///
 /// Applying twice changes nothing. With `expect`, a site that somebody else applied meanwhile is not replaced.
-#[utoipa::path(post, path = "/v1/site", tag = "site", security(("token" = ["admin"])), params(Manner),
+#[utoipa::path(post, path = "/v1/site", operation_id = "apply_site", tag = "site", security(("token" = ["admin"])), params(Manner),
     request_body = ApplyRequest,
     responses((status = 200, description = "What changed, or would.", body = Plan), Refusals))]
 pub(super) async fn apply(

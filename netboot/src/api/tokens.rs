@@ -35,7 +35,7 @@ impl Drop for NewToken {
 }
 
 /// Shows all tokens, but not their texts.
-#[utoipa::path(get, path = "/v1/tokens", tag = "tokens", security(("token" = ["admin"])),
+#[utoipa::path(get, path = "/v1/tokens", operation_id = "list_tokens", tag = "tokens", security(("token" = ["admin"])),
     responses((status = 200, description = "The tokens.", body = Vec<TokenView>), Refusals))]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
@@ -46,7 +46,7 @@ pub(super) async fn list(
 }
 
 /// Makes a token.
-#[utoipa::path(post, path = "/v1/tokens", tag = "tokens", security(("token" = ["admin"])), params(super::order::Manner),
+#[utoipa::path(post, path = "/v1/tokens", operation_id = "create_token", tag = "tokens", security(("token" = ["admin"])), params(super::order::Manner),
     request_body = Wanted,
     responses((status = 201, description = "It is made.", body = NewToken),
         (status = 200, description = "A dry run.", body = NewToken), Refusals))]
@@ -94,7 +94,7 @@ pub(super) async fn create(
 }
 
 /// Revokes a token: it admits nobody any more.
-#[utoipa::path(delete, path = "/v1/tokens/{name}", tag = "tokens", security(("token" = ["admin"])),
+#[utoipa::path(delete, path = "/v1/tokens/{name}", operation_id = "revoke_token", tag = "tokens", security(("token" = ["admin"])),
     params(("name" = String, Path, description = "Its name."), super::order::Manner),
     responses((status = 200, description = "It is revoked, or would be.", body = TokenView), Refusals))]
 pub(super) async fn revoke(

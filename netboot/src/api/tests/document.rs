@@ -21,6 +21,18 @@ fn the_document_is_the_one_that_was_reviewed() {
 }
 
 #[test]
+fn every_call_has_a_name_of_its_own() {
+    let document: Value = serde_json::from_str(&document()).unwrap();
+    let calls = document["paths"].as_object().unwrap().values();
+    let calls = calls.flat_map(|path| path.as_object().unwrap().values());
+    let mut names = std::collections::BTreeSet::new();
+    for call in calls {
+        let name = call["operationId"].as_str().unwrap();
+        assert!(names.insert(name), "two calls are named `{name}`");
+    }
+}
+
+#[test]
 fn everything_in_the_document_is_described() {
     let document: Value = serde_json::from_str(&document()).unwrap();
     for (path, calls) in document["paths"].as_object().unwrap() {
