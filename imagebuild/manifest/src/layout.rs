@@ -10,6 +10,7 @@
 //! ingest/<pid>-<n>        what is being written; locked by its writer, swept when that one is gone
 //! ```
 
+mod attach;
 mod ingest;
 mod oci;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use crate::{Artifact, Digest, Hasher, Manifest};
+pub use attach::{Attachment, Entry};
 pub use ingest::Ingest;
 use oci::{Descriptor, ImageManifest, Index, LayoutFile};
 

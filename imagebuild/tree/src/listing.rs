@@ -134,6 +134,19 @@ pub fn difference(left: &[u8], right: &[u8]) -> Option<Difference> {
     })
 }
 
+/// Goes through the lines of a listing: paths without their leading slash, and what is said about them.
+///
+/// What is no line of a listing is left out.
+pub fn lines(text: &[u8]) -> impl Iterator<Item = (Vec<u8>, &[u8])> {
+    text.split(|byte| *byte == b'\n')
+        .skip(1)
+        .filter_map(|line| {
+            let space = line.iter().position(|byte| *byte == b' ')?;
+            let path = std::str::from_utf8(line[..space].strip_prefix(b"/")?).ok()?;
+            Some((unescape(path), &line[space + 1..]))
+        })
+}
+
 fn only(left: Option<(String, String)>, right: Option<(String, String)>) -> Difference {
     let path = left.as_ref().or(right.as_ref());
     Difference {
@@ -245,6 +258,22 @@ mod tests {
             assert_eq!(found.path, path, "{name}");
             assert_eq!((found.left, found.right), (said, says), "{name}");
         }
+    }
+
+    #[test]
+    fn a_listing_is_read_line_by_line() {
+        let tree = example();
+        let text = tree.listing();
+        let read: Vec<_> = lines(&text).collect();
+        let paths: Vec<_> = tree.iter().map(|(path, _)| path.to_vec()).collect();
+        assert_eq!(
+            read.iter()
+                .map(|(path, _)| path.clone())
+                .collect::<Vec<_>>(),
+            paths
+        );
+        assert_eq!(read[0].1, b"d 0755 0 0");
+        assert_eq!(lines(b"no listing\nx\n/y\n").count(), 0);
     }
 
     proptest! {

@@ -16,6 +16,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("image-manifest", &[]),
     ("deb-archive", &["image-manifest"]),
     ("image-tree", &["image-manifest"]),
+    ("image-oci", &["image-manifest", "image-tree"]),
     ("image-sandbox", &[]),
     (
         "imagebuild",
@@ -23,6 +24,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "cloud",
             "deb-archive",
             "image-manifest",
+            "image-oci",
             "image-sandbox",
             "image-tree",
         ],

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Entry;
 use crate::{Artifact, Digest, Manifest, Role};
 
 /// The one version of the image layout that exists.
@@ -15,7 +16,8 @@ pub(super) const ARTIFACT_TYPE: &str = "application/vnd.firstboot.image.v1";
 /// Media type of our manifest.
 pub(super) const CONFIG_TYPE: &str = "application/vnd.firstboot.manifest.v1+json";
 
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of manifests.
+pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 const REFERENCE: &str = "org.opencontainers.image.ref.name";
 const TITLE: &str = "org.opencontainers.image.title";
@@ -63,6 +65,17 @@ impl Index {
             .retain(|entry| entry.digest != image.digest || entry.reference().is_some());
         self.manifests.push(image);
     }
+
+    /// Adds what has no name of its own, once.
+    pub(super) fn add(&mut self, nameless: Descriptor) {
+        if self
+            .manifests
+            .iter()
+            .all(|entry| entry.digest != nameless.digest)
+        {
+            self.manifests.push(nameless);
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,7 +93,7 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+    pub(super) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         Self {
             media_type: media_type.to_owned(),
             digest,
@@ -98,6 +111,16 @@ impl Descriptor {
             artifact_type: Some(ARTIFACT_TYPE.to_owned()),
             annotations: annotations.into(),
             ..Self::new(MANIFEST_TYPE, digest, size)
+        }
+    }
+
+    /// Describes any manifest in the index.
+    pub(super) fn entry(entry: &Entry) -> Self {
+        let name = entry.name.clone().map(|name| (REFERENCE.to_owned(), name));
+        Self {
+            artifact_type: entry.artifact_type.clone(),
+            annotations: name.into_iter().collect(),
+            ..Self::new(&entry.media_type, entry.digest, entry.size)
         }
     }
 
