@@ -16,7 +16,7 @@ use crate::api::client::{Client, Target, block_on};
 /// What leaves the console: Ctrl-], as telnet has it.
 const ESCAPE: u8 = 0x1d;
 
-/// Show a host's serial console, and type into it; Ctrl-] leaves it.
+/// Show a host's serial console, and type into it; Ctrl-] leaves it. Only over IPMI: Redfish has none.
 #[derive(Debug, Args)]
 pub(super) struct Console {
     /// Name of the host.

@@ -52,19 +52,19 @@ struct Start {
     /// How many hosts go first, alone; one without it.
     #[arg(long, value_name = "N")]
     canary: Option<u32>,
-    /// How many hosts a batch has: `5` or `20%`.
+    /// How many hosts a batch has: `5` or `20%`; a fifth of all without it.
     #[arg(long, value_name = "N|N%")]
     batch: Option<String>,
-    /// How many hosts are deployed at the same time, at most.
+    /// How many hosts are deployed at the same time, at most; what the site's limits say without it.
     #[arg(long, value_name = "N")]
     at_once: Option<u32>,
-    /// How many of one rack, at most.
+    /// How many of one rack, at most; what the site's limits say without it.
     #[arg(long, value_name = "N")]
     at_once_per_rack: Option<u32>,
-    /// With how many failed hosts it halts; a failed canary halts it at once.
+    /// With how many failed hosts it halts, one without it; a failed canary halts it at once.
     #[arg(long, value_name = "N")]
     max_failures: Option<u32>,
-    /// How long a batch stays as it is before the next one begins, such as `10m`.
+    /// How long a batch stays as it is before the next one begins, such as `10m`; not at all without it.
     #[arg(long, value_name = "TIME", value_parser = span)]
     soak: Option<Duration>,
     /// Stay, and print what happens, until it has ended.

@@ -12,9 +12,10 @@ use super::{DataDirectory, Exit, Failure, SiteDirectory};
 use crate::serve::{self, Options, ServeError};
 use crate::tls::Given;
 
-/// Serve the hosts of a site: DHCP, TFTP and HTTP.
+/// Serve the hosts of a site, and those who operate them: DHCP, TFTP, HTTP, HTTPS and the API.
 ///
-/// SIGHUP reads the site again; a site that has problems is reported, and the old one stays.
+/// A site that was applied is served instead of the directory. SIGHUP applies the directory again; a site that
+/// has problems is reported, and the old one stays.
 /// SIGTERM ends it. `RUST_LOG` chooses what is logged, such as `debug` for one line a packet.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
