@@ -8,6 +8,7 @@ mod digest;
 pub mod layout;
 mod manifest;
 mod secret;
+mod verdict;
 
 pub use boot::{
     BootImage, Chunks, Credential, Drift, Exchange, FailedCheck, HostConfig, HostSecrets,
@@ -17,3 +18,4 @@ pub use checks::{CheckCommand, Checks};
 pub use digest::{Digest, Hasher, MalformedDigest};
 pub use manifest::{Artifact, Disk, Form, FormKind, Kernel, Layer, LayerBlob, Manifest, Role};
 pub use secret::{MalformedToken, Secret, Token};
+pub use verdict::{CheckResult, Console, Verdict};

@@ -1,8 +1,12 @@
 //! The agent on the running host: says which tree runs, how init and the image's own checks find the
 //! host and which of its files were changed, and then that the host is still there.
 //!
+//! It tells an appliance, or on a host that booted from its disk the console.
+//!
 //! It takes no orders and changes nothing. While the appliance is away it waits, keeps what matters,
 //! and drops heartbeats: only the next one is worth sending.
+
+mod alone;
 
 use std::fs;
 use std::path::Path;
@@ -45,30 +49,39 @@ pub(crate) fn run(path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let tree = config.tree;
-    for report in &config.undelivered {
-        deliver(&session, report);
-    }
-    deliver(&session, &report::now(Stage::AgentStarted { tree }));
-    systemd::wait_until_started(STARTED);
-    let mut watch = Watch::new(tree, Checklist::read(Path::new(IMAGE)));
     let (fastest, slowest) = HEARTBEAT;
     let pause = u64::from(config.heartbeat_seconds).clamp(fastest, slowest);
+    let pause = Duration::from_secs(pause);
+    match session {
+        Some(session) => tell(&config, &session, pause),
+        None => alone::tell(config.tree, pause),
+    }
+}
+
+/// Tells the appliance, until the host ends.
+fn tell(config: &AgentConfig, session: &Session, pause: Duration) -> ! {
+    let tree = config.tree;
+    for report in &config.undelivered {
+        deliver(session, report);
+    }
+    deliver(session, &report::now(Stage::AgentStarted { tree }));
+    systemd::wait_until_started(STARTED);
+    let mut watch = Watch::new(tree, Checklist::read(Path::new(IMAGE)));
     let mut heartbeats = Heartbeats::default();
     loop {
         let health = watch.look();
         if let Some(news) = watch.news(&health) {
-            deliver(&session, &report::now(news));
+            deliver(session, &report::now(news));
         }
         if let Some(drift) = watch.drift() {
-            deliver(&session, &report::now(Stage::Drift(drift)));
+            deliver(session, &report::now(Stage::Drift(drift)));
         }
-        heartbeats.send(&session, &report::now(health.heartbeat(tree)));
-        thread::sleep(Duration::from_secs(pause));
+        heartbeats.send(session, &report::now(health.heartbeat(tree)));
+        thread::sleep(pause);
     }
 }
 
-fn load(path: &Path) -> Result<(AgentConfig, Session), String> {
+fn load(path: &Path) -> Result<(AgentConfig, Option<Session>), String> {
     let size = fs::metadata(path)
         .map_err(|error| format!("is not readable: {error}"))?
         .len();

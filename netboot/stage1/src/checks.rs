@@ -56,6 +56,14 @@ impl Checklist {
         }
     }
 
+    /// Returns the names of all checks, in the order in which they are run.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let units = self.checks.units.iter().map(|unit| unit_check(unit));
+        let ports = self.checks.ports.iter().map(|port| port_check(*port));
+        let commands = self.checks.commands.iter().map(command_check);
+        units.chain(ports).chain(commands).collect()
+    }
+
     /// Returns the checks that fail now.
     pub(crate) fn run(&self) -> Vec<FailedCheck> {
         let mut failed = Vec::new();
@@ -67,20 +75,32 @@ impl Checklist {
             fail("checks of the image".to_owned(), problem.clone());
         }
         for (unit, state) in inactive(&self.checks.units) {
-            fail(format!("unit {unit}"), format!("it is {state}"));
+            fail(unit_check(&unit), format!("it is {state}"));
         }
         for port in closed(&self.checks.ports, &listeners()) {
-            fail(format!("port {port}"), "nothing listens on it".to_owned());
+            fail(port_check(port), "nothing listens on it".to_owned());
         }
         let started = Instant::now();
         for check in &self.checks.commands {
             let left = ALL_COMMANDS.saturating_sub(started.elapsed());
             if let Err(reason) = command(check, left) {
-                fail(format!("command {}", check.name), reason);
+                fail(command_check(check), reason);
             }
         }
         failed
     }
+}
+
+fn unit_check(unit: &str) -> String {
+    format!("unit {unit}")
+}
+
+fn port_check(port: u16) -> String {
+    format!("port {port}")
+}
+
+fn command_check(check: &CheckCommand) -> String {
+    format!("command {}", check.name)
 }
 
 fn read(path: &Path) -> Result<Option<Checks>, String> {

@@ -1,4 +1,4 @@
-//! What the boot script says to stage1 on the kernel's command line.
+//! What the boot script, or the image on a disk, says to stage1 on the kernel's command line.
 //!
 //! It reads text only. Every problem is collected, so that one look at the console tells all.
 
@@ -9,6 +9,15 @@ use std::str::FromStr;
 use image_manifest::{Digest, Token};
 
 use crate::session::Appliance;
+use crate::verity::RootHash;
+
+/// Where the root comes from.
+pub(crate) enum Way {
+    /// From an appliance, whose boot script says so.
+    Network(Box<Parameters>),
+    /// From a disk, whose root file system has this hash.
+    Disk(RootHash),
+}
 
 /// What stage1 has to know before it can speak to the appliance.
 pub(crate) struct Parameters {
@@ -37,9 +46,35 @@ pub(crate) struct Mac(pub(crate) [u8; 6]);
 #[error("the kernel command line is no boot script's: {}", .0.join(", "))]
 pub(crate) struct UnusableCommandLine(Vec<String>);
 
+/// Reads `/proc/cmdline`: a boot script's words count more than a root hash, because the appliance writes behind
+/// the image.
+pub(crate) fn way(text: &str) -> Result<Way, UnusableCommandLine> {
+    let words = words(text);
+    let is_scripted = words
+        .iter()
+        .any(|word| unquoted(word).starts_with("firstboot."));
+    let mut hashes = words
+        .iter()
+        .filter_map(|word| unquoted(word).strip_prefix("roothash="))
+        .map(unquoted);
+    match (hashes.next(), hashes.next()) {
+        (Some(hash), None) if !is_scripted => match hash.parse() {
+            Ok(hash) => Ok(Way::Disk(hash)),
+            Err(()) => Err(UnusableCommandLine(vec![
+                "`roothash` is malformed".to_owned(),
+            ])),
+        },
+        // Which of them was signed is not known.
+        (Some(_), Some(_)) if !is_scripted => Err(UnusableCommandLine(vec![
+            "`roothash` stands twice".to_owned(),
+        ])),
+        _ => parse(text).map(|parameters| Way::Network(Box::new(parameters))),
+    }
+}
+
 /// Reads the parameters of `/proc/cmdline`; of one that stands twice the last counts, because
 /// the appliance writes behind the image.
-pub(crate) fn parse(text: &str) -> Result<Parameters, UnusableCommandLine> {
+fn parse(text: &str) -> Result<Parameters, UnusableCommandLine> {
     let words = words(text);
     let mut problems = Vec::new();
     let server = required(
@@ -317,6 +352,37 @@ mod tests {
                 "{name}: {problem}"
             );
             assert!(!problem.contains("s3"), "{name}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_root_hash_leads_to_the_disk_unless_an_appliance_speaks() {
+        let hash = "c83ce6dc4aafd8c7bd45d5a2d9a3e9df4ff4b8b7b4b7a53da14c4e0a4d4f5b6a";
+        let disk = format!("console=ttyS0 roothash={hash} panic=30\n");
+        let Some(Way::Disk(found)) = way(&disk).ok() else {
+            panic!("a disk");
+        };
+        assert_eq!(found.to_string(), hash);
+        assert!(matches!(way(GOOD), Ok(Way::Network(_))));
+        let both = format!("{disk} {GOOD}");
+        assert!(matches!(way(&both), Ok(Way::Network(_))));
+        let problem = |text: &str| way(text).err().map(|e| e.to_string()).unwrap_or_default();
+        let cases = [
+            ("short", disk.replace("c83", ""), "`roothash` is malformed"),
+            ("twice", format!("{disk} {disk}"), "`roothash` stands twice"),
+            (
+                "half a script",
+                format!("{disk} firstboot.boot=b"),
+                "`firstboot.url` is missing",
+            ),
+            ("nothing", String::new(), "`firstboot.url` is missing"),
+        ];
+        for (name, text, expected) in cases {
+            assert!(
+                problem(&text).contains(expected),
+                "{name}: {}",
+                problem(&text)
+            );
         }
     }
 

@@ -33,11 +33,14 @@ const WANTS: &str = "/run/systemd/system/multi-user.target.wants";
 /// `RAMFS_MAGIC` of `linux/magic.h`.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
+/// Seconds between two looks of an agent that only speaks when something is new.
+const ALONE: u32 = 60;
+
 /// The agent talks to init and the appliance, and looks at what was changed, whoever may read it: it
 /// needs no more than that, and neither do the commands that the image brings along as checks.
 const UNIT_TEXT: &str = "\
 [Unit]
-Description=Firstboot agent, which tells the appliance how this host is
+Description=Firstboot agent, which tells how this host is
 StartLimitIntervalSec=0
 
 [Service]
@@ -54,15 +57,23 @@ CapabilityBoundingSet=CAP_DAC_READ_SEARCH
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct AgentConfig {
-    server: String,
-    authority: Digest,
-    boot: String,
-    credential: Token,
+    /// Whom it tells; nobody but the console where there is none.
+    appliance: Option<Told>,
     /// The tree whose every piece stage1 checked before it mounted it.
     pub(crate) tree: Digest,
     pub(crate) heartbeat_seconds: u32,
     /// Reports of stage1 that are not delivered yet.
     pub(crate) undelivered: Vec<Report>,
+}
+
+/// The appliance, and what it lets the agent in with.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Told {
+    server: String,
+    authority: Digest,
+    boot: String,
+    credential: Token,
 }
 
 /// Why the image's init could not take over.
@@ -95,25 +106,40 @@ impl AgentConfig {
     ) -> Self {
         let (appliance, credential) = session.parts();
         Self {
-            server: appliance.server.to_string(),
-            authority: appliance.authority,
-            boot: appliance.boot.clone(),
-            credential: credential.clone(),
+            appliance: Some(Told {
+                server: appliance.server.to_string(),
+                authority: appliance.authority,
+                boot: appliance.boot.clone(),
+                credential: credential.clone(),
+            }),
             tree: image.tree,
             heartbeat_seconds: host.heartbeat_seconds,
             undelivered,
         }
     }
 
-    /// Goes on with what stage1 began, unless it is not as stage1 writes it.
-    pub(crate) fn session(&self) -> Result<Session, session::Error> {
-        let server = self.server.parse();
+    /// Puts together what the agent of a host without an appliance has to know.
+    pub(crate) fn alone(image: &BootImage) -> Self {
+        Self {
+            appliance: None,
+            tree: image.tree,
+            heartbeat_seconds: ALONE,
+            undelivered: Vec::new(),
+        }
+    }
+
+    /// Goes on with what stage1 began, unless it is not as stage1 writes it; nothing where there is no appliance.
+    pub(crate) fn session(&self) -> Result<Option<Session>, session::Error> {
+        let Some(told) = &self.appliance else {
+            return Ok(None);
+        };
+        let server = told.server.parse();
         let appliance = Appliance {
             server: server.map_err(|_| session::Error::Malformed("address"))?,
-            authority: self.authority,
-            boot: self.boot.clone(),
+            authority: told.authority,
+            boot: told.boot.clone(),
         };
-        Session::resume(appliance, self.credential.clone())
+        Session::resume(appliance, told.credential.clone()).map(Some)
     }
 }
 

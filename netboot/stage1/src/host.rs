@@ -61,6 +61,25 @@ pub(crate) fn files(host: &HostConfig, hosts: &str) -> Result<Vec<HostFile>, Err
     Ok(files)
 }
 
+/// Returns the files of a host that nobody has told anything: its interfaces ask for their addresses, and it has the
+/// image's name, if it has one.
+pub(crate) fn defaults(root: &Path) -> Vec<HostFile> {
+    let mut files = vec![HostFile {
+        // The last of all, so that what the image says about an interface counts.
+        path: "run/systemd/network/99-firstboot.network",
+        mode: 0o644,
+        content: "[Match]\nType=ether\nKind=!*\n\n[Network]\nDHCP=yes\n".to_owned(),
+    }];
+    if fs::symlink_metadata(root.join("etc/hostname")).is_err() {
+        files.push(HostFile {
+            path: "etc/hostname",
+            mode: 0o644,
+            content: "localhost\n".to_owned(),
+        });
+    }
+    files
+}
+
 /// Writes a host's files below a root. `/run` is shared with that root already, so its files are
 /// written below `run` itself.
 pub(crate) fn write(files: &[HostFile], root: &Path, run: &Path) -> Result<(), Error> {

@@ -18,7 +18,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::stat::{Mode, umask};
 
 use crate::backoff::Backoff;
-use crate::cmdline::{Parameters, UnusableCommandLine};
+use crate::cmdline::{Parameters, UnusableCommandLine, Way};
 use crate::coldplug::Coldplug;
 use crate::errors::chain;
 use crate::handover::AgentConfig;
@@ -26,8 +26,9 @@ use crate::memory::mebibytes;
 use crate::modules::{Index, MalformedIndex};
 use crate::report::Reporter;
 use crate::session::{self, Appliance, Session};
+use crate::verity::RootHash;
 use crate::{
-    cmdline, console, fetch, handover, host, link, memory, modules, rootfs, secrets, uptime,
+    cmdline, console, disk, fetch, handover, host, link, memory, modules, rootfs, secrets, uptime,
 };
 
 /// What stage1 itself needs; the network's drivers are found by modalias.
@@ -57,6 +58,8 @@ enum Error {
     BootImage(#[source] serde_json::Error),
     #[error(transparent)]
     Modules(#[from] MalformedIndex),
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
     #[error("no network")]
     Link(#[from] link::Error),
     #[error(transparent)]
@@ -93,20 +96,47 @@ pub(crate) fn run() -> ! {
         Ok(started_ms) => started_ms,
         Err(error) => give_up(&error, None),
     };
-    let (parameters, coldplug) = match network() {
-        Ok(network) => network,
+    let (way, mut coldplug) = match way() {
+        Ok(known) => known,
         Err(error) => give_up(&error, None),
     };
+    let left = match way {
+        Way::Network(parameters) => from_network(*parameters, coldplug, started_ms),
+        Way::Disk(hash) => from_disk(&hash, &mut coldplug),
+    };
+    match left {
+        Ok(never) => match never {},
+        Err(error) => give_up(&error, None),
+    }
+}
+
+/// Boots what is on a disk of this host.
+fn from_disk(hash: &RootHash, coldplug: &mut Coldplug) -> Result<Infallible, Error> {
+    let image = boot_image()?;
+    console::info(&format!("image `{}`, tree {}", image.name, image.tree));
+    disk::assemble(hash, coldplug)?;
+    let (new_root, run) = (Path::new(rootfs::NEW_ROOT), Path::new("/run"));
+    host::write(&host::defaults(new_root), new_root, run)?;
+    handover::check(new_root)?;
+    handover::place_agent(&AgentConfig::alone(&image))?;
+    console::close();
+    Ok(handover::switch_root()?)
+}
+
+/// Boots what an appliance has; fails only while the appliance does not know the boot yet.
+fn from_network(
+    parameters: Parameters,
+    mut coldplug: Coldplug,
+    started_ms: u64,
+) -> Result<Infallible, Error> {
+    link::bring_up(&parameters, &mut coldplug)?;
     let Parameters {
         server,
         appliance,
         token,
         ..
     } = parameters;
-    let (session, exchange) = match credential(&appliance, token) {
-        Ok(begun) => begun,
-        Err(error) => give_up(&error, None),
-    };
+    let (session, exchange) = credential(&appliance, token)?;
     let boot = Boot {
         server,
         session: &session,
@@ -118,6 +148,12 @@ pub(crate) fn run() -> ! {
         Ok(never) => match never {},
         Err(error) => give_up(&error, Some(boot.reporter)),
     }
+}
+
+/// Reads what the initrd knows of its image.
+fn boot_image() -> Result<BootImage, Error> {
+    let image = read("/etc/firstboot/image.json")?;
+    serde_json::from_str(&image).map_err(Error::BootImage)
 }
 
 /// Mounts what the kernel tells through, and opens the console.
@@ -148,12 +184,11 @@ fn prepare() -> Result<u64, Error> {
     Ok(started_ms)
 }
 
-/// Reads the boot script's parameters and brings the network up with them.
-fn network() -> Result<(Parameters, Coldplug), Error> {
-    let parameters = cmdline::parse(&read("/proc/cmdline")?)?;
-    let mut coldplug = Coldplug::new(Index::parse(&read(modules::PATH)?)?);
-    link::bring_up(&parameters, &mut coldplug)?;
-    Ok((parameters, coldplug))
+/// Reads where the root comes from, and which modules there are.
+fn way() -> Result<(Way, Coldplug), Error> {
+    let way = cmdline::way(&read("/proc/cmdline")?)?;
+    let coldplug = Coldplug::new(Index::parse(&read(modules::PATH)?)?);
+    Ok((way, coldplug))
 }
 
 /// Exchanges the token, which then is worth nothing and forgotten, for what the boot shows from now on.
@@ -201,8 +236,7 @@ impl Boot<'_> {
     fn run(&self, started_ms: u64) -> Result<Infallible, Error> {
         let kernel = read("/proc/sys/kernel/osrelease")?.trim().to_owned();
         self.reporter.report(Stage::Stage1 { kernel, started_ms });
-        let image = read("/etc/firstboot/image.json")?;
-        let image: BootImage = serde_json::from_str(&image).map_err(Error::BootImage)?;
+        let image = boot_image()?;
         let (appliance, _) = self.session.parts();
         console::info(&format!(
             "image `{}`, tree {}, boot {}, appliance {}",

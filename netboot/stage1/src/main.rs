@@ -1,8 +1,8 @@
 //! The program in the initrd and the agent on the running host: one static binary.
 //!
 //! It trusts nothing that arrives over the network but what hashes to the digests in its own
-//! initrd, and what the authority answers for that its boot script named; it refuses to boot anything
-//! else. It has no DHCP client and no async runtime: its address comes from the boot script, and every
+//! initrd, and what the authority answers for that its boot script named, and nothing on a disk but what leads to
+//! the root hash on its command line; it refuses to boot anything else. It has no DHCP client and no async runtime: its address comes from the boot script, and every
 //! byte counts in the initrd.
 
 mod agent;
@@ -12,9 +12,13 @@ mod checks;
 mod cmdline;
 mod coldplug;
 mod console;
+mod devicemapper;
+mod disk;
+mod disks;
 mod drift;
 mod errors;
 mod fetch;
+mod gpt;
 mod handover;
 mod host;
 mod http;
@@ -32,6 +36,7 @@ mod session;
 mod systemd;
 mod tls;
 mod uptime;
+mod verity;
 
 use std::env;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The host's root: the image read-only below, changes in memory above.
 //!
-//! It never writes to the image, and mounts nothing that was not fetched in full.
+//! It never writes to the image, and mounts nothing that was not fetched or checked in full.
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -42,13 +42,19 @@ pub(crate) enum Error {
 
 /// Mounts a fetched squashfs with an overlay in memory as the new root.
 pub(crate) fn assemble(squashfs: &File) -> Result<(), Error> {
+    let (device, open) = loopdev::attach(squashfs).map_err(Error::Attach)?;
+    assemble_on(&device)?;
+    drop(open);
+    Ok(())
+}
+
+/// Mounts a device's squashfs with an overlay in memory as the new root.
+pub(crate) fn assemble_on(device: &Path) -> Result<(), Error> {
     for path in [STATE, IMAGE, CHANGES, NEW_ROOT] {
         directory(path, 0o755)?;
     }
-    let (device, open) = loopdev::attach(squashfs).map_err(Error::Attach)?;
     let read_only = MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
     place(device.to_str(), IMAGE, "squashfs", read_only, None)?;
-    drop(open);
     let flags = MsFlags::MS_NODEV;
     place(
         Some("firstboot"),
