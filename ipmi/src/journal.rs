@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::bmc::OperationId;
+use crate::bmc::{OperationId, ResetKind};
 
 /// A step of a `cycle once`, written down before it is taken.
 #[derive(
@@ -34,6 +34,15 @@ pub trait Journal: Send + Sync {
 
     /// Records that `step` of `operation` is about to be taken.
     fn record<'a>(&'a self, operation: &'a OperationId, step: Step) -> Later<'a, ()>;
+
+    /// Records that `kind`, which takes the power from a running host, is about to be sent, whatever the intent.
+    /// After a failure it is not sent, so this is also the last moment at which it can be called off.
+    ///
+    /// By default nothing is recorded: for who does not need to know after a crash whether anything was sent.
+    fn about(&self, kind: ResetKind) -> Later<'_, ()> {
+        let _ = kind;
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// A journal in memory, for simulated hosts: it does not outlive its process.

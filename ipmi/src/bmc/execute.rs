@@ -49,10 +49,10 @@ async fn carry_out<O: Opener>(
     let mut boot = None;
     let (acted, power) = match intent {
         Intent::EnsureOn => (
-            ensure(work, PowerState::On, ResetKind::On).await?,
+            ensure(work, PowerState::On, ResetKind::On, journal).await?,
             PowerState::On,
         ),
-        Intent::EnsureOff(off) => (ensure_off(work, *off).await?, PowerState::Off),
+        Intent::EnsureOff(off) => (ensure_off(work, *off, journal).await?, PowerState::Off),
         Intent::CycleOnce(operation) => {
             let acted = cycle(work, operation, journal).await?;
             (acted, work.power().await?)
@@ -62,7 +62,7 @@ async fn carry_out<O: Opener>(
             (Acted::Sent, work.power().await?)
         }
         Intent::Diagnose => {
-            diagnose(work).await?;
+            diagnose(work, journal).await?;
             (Acted::Sent, work.power().await?)
         }
     };
@@ -120,6 +120,7 @@ async fn ensure<O: Opener>(
     work: &mut Work<'_, O>,
     wanted: PowerState,
     kind: ResetKind,
+    journal: &dyn Journal,
 ) -> Result<Acted, Error> {
     let other = if wanted == PowerState::On {
         PowerState::Off
@@ -140,7 +141,7 @@ async fn ensure<O: Opener>(
         }
         if found == other && command.as_ref().is_none_or(Command::may_go_again) {
             let at = Instant::now();
-            match work.act(kind).await {
+            match work.act(kind, journal).await {
                 Ok(sent) => {
                     command = Some(Command { kind, sent, at });
                     looks = Looks::new();
@@ -167,14 +168,18 @@ async fn ensure<O: Opener>(
     }
 }
 
-async fn ensure_off<O: Opener>(work: &mut Work<'_, O>, off: Off) -> Result<Acted, Error> {
+async fn ensure_off<O: Opener>(
+    work: &mut Work<'_, O>,
+    off: Off,
+    journal: &dyn Journal,
+) -> Result<Acted, Error> {
     let mut acted = Acted::Nothing;
     if let Off::Graceful { within } = off
         && !within.is_zero()
     {
         let deadline = work.deadline;
         work.deadline = deadline.min(Instant::now() + within);
-        let asked = ensure(work, PowerState::Off, ResetKind::GracefulShutdown).await;
+        let asked = ensure(work, PowerState::Off, ResetKind::GracefulShutdown, journal).await;
         work.deadline = deadline;
         match asked {
             Ok(acted) => return Ok(acted),
@@ -184,9 +189,21 @@ async fn ensure_off<O: Opener>(work: &mut Work<'_, O>, off: Off) -> Result<Acted
             Err(error) => return Err(error),
         }
     }
-    match ensure(work, PowerState::Off, ResetKind::ForceOff).await? {
-        Acted::Nothing => Ok(acted),
-        Acted::Sent => Ok(Acted::Sent),
+    match (
+        ensure(work, PowerState::Off, ResetKind::ForceOff, journal).await,
+        acted,
+    ) {
+        (Ok(Acted::Nothing), _) => Ok(acted),
+        (Ok(Acted::Sent), _) => Ok(Acted::Sent),
+        // That nothing was sent now does not make the shutdown unsent.
+        (
+            Err(error @ (Error::Unreachable { .. } | Error::Busy { .. } | Error::Journal { .. })),
+            Acted::Sent,
+        ) => Err(Error::Unknown {
+            sent: ResetKind::GracefulShutdown.to_string(),
+            read: error.to_string(),
+        }),
+        (Err(error), _) => Err(error),
     }
 }
 
@@ -207,11 +224,11 @@ async fn cycle<O: Opener>(
         }
         None => {
             record(Step::Off).await?;
-            ensure(work, PowerState::Off, ResetKind::ForceOff).await?;
+            ensure(work, PowerState::Off, ResetKind::ForceOff, journal).await?;
             record(Step::SeenOff).await?;
         }
     }
-    ensure(work, PowerState::On, ResetKind::On).await?;
+    ensure(work, PowerState::On, ResetKind::On, journal).await?;
     record(Step::Done).await?;
     Ok(Acted::Sent)
 }
@@ -235,8 +252,8 @@ async fn watch_off<O: Opener>(work: &mut Work<'_, O>) -> Result<(), Error> {
     }
 }
 
-async fn diagnose<O: Opener>(work: &mut Work<'_, O>) -> Result<(), Error> {
-    match work.act(ResetKind::Nmi).await? {
+async fn diagnose<O: Opener>(work: &mut Work<'_, O>, journal: &dyn Journal) -> Result<(), Error> {
+    match work.act(ResetKind::Nmi, journal).await? {
         Sent::Accepted => Ok(()),
         Sent::Unsure { why } => Err(Error::Unknown {
             sent: ResetKind::Nmi.to_string(),

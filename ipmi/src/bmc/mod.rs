@@ -109,6 +109,23 @@ impl Bmc {
         seen
     }
 
+    /// Reads the power of the host that is `expected`, which is checked in the same conversation; and no more, since
+    /// over a line that loses packets each question counts.
+    ///
+    /// # Errors
+    /// [`Error::WrongHost`] when it is another one; when the BMC did not say before the deadline.
+    pub async fn look(&self, expected: &Expected, deadline: Duration) -> Result<PowerState, Error> {
+        let deadline = Instant::now() + deadline;
+        let _turn = self.turn(deadline).await?;
+        let mut work = Work::new(self, expected, deadline);
+        let seen = match work.identity().await {
+            Ok(_) => work.power_of_checked().await,
+            Err(error) => Err(error),
+        };
+        work.close().await;
+        seen
+    }
+
     /// Reads the power, and nothing else.
     ///
     /// # Errors

@@ -72,6 +72,15 @@ impl ResetKind {
             Self::Nmi => "nmi",
         }
     }
+
+    /// Whether it takes a running host out of service.
+    #[must_use]
+    pub fn takes_power(self) -> bool {
+        match self {
+            Self::ForceOff | Self::GracefulShutdown | Self::Cycle | Self::ForceRestart => true,
+            Self::On | Self::Nmi => false,
+        }
+    }
 }
 
 impl fmt::Display for ResetKind {

@@ -18,6 +18,8 @@ use crate::journal::{self, Step};
 use crate::sim::ipmi::{Config, Privilege as Limit, User, serve};
 use crate::sim::{Board, Chassis, Fault, Faults, Memory as Host, Moment, Verdict};
 
+mod loss;
+
 const PASSWORD: &str = "correct horse 16";
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -247,6 +249,64 @@ async fn a_command_that_is_lost_is_told_as_unknown_and_not_sent_again() {
         .unwrap_err();
     assert!(matches!(unknown, Error::Unknown { .. }), "{unknown}");
     assert!(unknown.is_transient());
+}
+
+/// A journal that does not let anything happen, and remembers what it was asked.
+#[derive(Debug, Default)]
+struct NoLeave(std::sync::Mutex<Vec<ResetKind>>);
+
+impl Journal for NoLeave {
+    fn last<'a>(&'a self, _: &'a OperationId) -> journal::Later<'a, Option<Step>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn record<'a>(&'a self, _: &'a OperationId, _: Step) -> journal::Later<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn about(&self, kind: ResetKind) -> journal::Later<'_, ()> {
+        self.0.lock().unwrap().push(kind);
+        let why = journal::Failure("called off".to_owned());
+        Box::pin(std::future::ready(Err(why)))
+    }
+}
+
+#[tokio::test]
+async fn nothing_takes_the_power_without_leave() {
+    let within = Duration::from_secs(1);
+    let cases = [
+        (Intent::EnsureOff(Off::Forced), ResetKind::ForceOff),
+        (
+            Intent::EnsureOff(Off::Graceful { within }),
+            ResetKind::GracefulShutdown,
+        ),
+        (
+            Intent::CycleOnce(OperationId("1".to_owned())),
+            ResetKind::ForceOff,
+        ),
+    ];
+    for (intent, kind) in cases {
+        let rack = rack(Host::new(identity()).running(), config()).await;
+        let journal = NoLeave::default();
+        let expected = identity().expected();
+        let refused = rack
+            .bmc()
+            .execute(&expected, &intent, &journal, DEADLINE)
+            .await;
+        assert!(
+            matches!(refused, Err(Error::Journal { .. })),
+            "{intent}: {refused:?}"
+        );
+        assert_eq!(*journal.0.lock().unwrap(), [kind], "{intent}");
+        assert_eq!(rack.host.acts(), [], "{intent}");
+        // What gives power needs no leave.
+        let off = self::rack(Host::new(identity()), config()).await;
+        let on = off
+            .bmc()
+            .execute(&expected, &Intent::EnsureOn, &journal, DEADLINE)
+            .await;
+        assert_eq!(on.map(|on| on.acted), Ok(Acted::Sent));
+    }
 }
 
 #[tokio::test]

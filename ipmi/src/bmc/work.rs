@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::journal::{Failure, Journal};
+
 use super::{
     BootOverride, Conversation, Depth, Error, Expected, Identity, PowerState, ResetKind, Seen, Sent,
 };
@@ -18,8 +20,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 const SLOWEST_LOOK: Duration = Duration::from_secs(3);
 
-/// How long a checked identity is good for in the conversation that it was checked in.
-const FRESH: Duration = Duration::from_secs(2);
+/// How long a checked identity is good for in the conversation that it was checked in: for the look at the power
+/// that follows it, also where that has to be asked ten times.
+const FRESH: Duration = Duration::from_secs(10);
 
 /// Opens conversations.
 pub(super) trait Opener: Sync {
@@ -132,6 +135,18 @@ impl<'a, O: Opener> Work<'a, O> {
         repeat!(self, talk => talk.power().await)
     }
 
+    /// The power of the host whose identity was checked in this very conversation.
+    pub(super) async fn power_of_checked(&mut self) -> Result<PowerState, Error> {
+        loop {
+            let power = self.power().await?;
+            // The conversation may have been another one by the time of the answer.
+            if self.checked.is_some() {
+                return Ok(power);
+            }
+            self.identity().await?;
+        }
+    }
+
     /// The boot override.
     pub(super) async fn boot(&mut self) -> Result<Option<BootOverride>, Error> {
         repeat!(self, talk => talk.boot().await)
@@ -164,9 +179,20 @@ impl<'a, O: Opener> Work<'a, O> {
         }
     }
 
-    /// Acts on the power of the expected host, once. An error means that it surely had no effect.
-    pub(super) async fn act(&mut self, kind: ResetKind) -> Result<Sent, Error> {
+    /// Acts on the power of the expected host, once, after `journal` has it. An error means that it surely had no
+    /// effect.
+    pub(super) async fn act(
+        &mut self,
+        kind: ResetKind,
+        journal: &dyn Journal,
+    ) -> Result<Sent, Error> {
         self.assure().await?;
+        if kind.takes_power() {
+            let about = journal.about(kind).await;
+            about.map_err(|Failure(detail)| Error::Journal { detail })?;
+            // A journal may be slow, and is not the host.
+            self.assure().await?;
+        }
         match &mut self.talk {
             Some(talk) => talk.reset(kind).await,
             None => Err(lost()),

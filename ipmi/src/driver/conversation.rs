@@ -1,6 +1,6 @@
 //! A session as the facade wants it: identity, power, boot device.
 
-use super::Link;
+use super::{Copies, Link};
 use crate::bmc::{BootOverride, Conversation, Depth, Error, Identity, PowerState, ResetKind, Sent};
 use crate::command::{
     self, control, device_id, lan_mac, read_boot, refusal, set_boot, system_guid,
@@ -57,10 +57,15 @@ impl Conversation for Link {
 
     async fn reset(&mut self, kind: ResetKind) -> Result<Sent, Error> {
         let what = format!("power {kind}");
-        match self
-            .act(NetFn::Chassis, chassis::CONTROL, &[control(kind)])
-            .await?
-        {
+        let copies = match kind {
+            ResetKind::ForceOff | ResetKind::On => Copies::Same,
+            ResetKind::GracefulShutdown
+            | ResetKind::Cycle
+            | ResetKind::ForceRestart
+            | ResetKind::Nmi => Copies::One,
+        };
+        let asked = (NetFn::Chassis, chassis::CONTROL);
+        match self.act(asked, &[control(kind)], copies).await? {
             None => Ok(Sent::Unsure {
                 why: format!("no answer to {what}"),
             }),

@@ -1,10 +1,18 @@
 //! One RMCP+ session over a UDP socket of its own.
 //!
-//! It refuses to repeat a command that acts, to open anything weaker than what once worked with a BMC,
+//! It refuses to give a command that acts twice, to open anything weaker than what once worked with a BMC,
 //! and to leave a session behind: whoever drops a link closes it.
+//!
+//! A read that is lost is asked again under a new session number: any answer will do. A command that acts
+//! gets one session number, and only the very same datagram goes out again when no answer comes: a BMC takes
+//! each number of a session once (IPMI 2.0 §6.12.13), so that all copies are one command, however many arrive.
+//! That is done for "off" and "on" alone, which do no more when they are obeyed twice at that moment: the
+//! link is the only one that speaks with the BMC then, the copies stop before the power is read back, and are
+//! void when the session ends, which it does before anything else is sent to that host's power.
 
 mod conversation;
 mod open;
+mod patience;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +20,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 
+use self::patience::Patience;
 use crate::bmc::Error;
 use crate::command::{Answered, Transact};
 use crate::crypto::Suite;
@@ -21,16 +30,21 @@ use crate::wire::{Code, Kind, MAX_PAYLOAD, NetFn};
 pub(crate) use open::refused;
 pub use open::{Legacy, open};
 
-/// The least that the first try of a read waits; each further one a quarter longer.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// The longest that any try waits.
+/// The least that the first try of a read waits.
+const FIRST_WAIT: Duration = Duration::from_millis(150);
+/// The longest that the first try of a read waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// How many tries a session that gives no answer at all is worth.
-const TRIES: u32 = 12;
-/// How long the answer to a command that acts is waited for: some BMCs answer when they are done.
+/// How many tries a session that gives no answer at all is worth: where half of all packets is lost, one of a
+/// thousand requests is given up, which costs a session and all that was read in it.
+const TRIES: u32 = 24;
+/// How long the answer to a command that acts is waited for: some BMCs answer when they are done. Where copies of
+/// it go out, half of that will do: by then one has arrived, and whether only the answer was lost a look tells.
 const ACT_WAIT: Duration = Duration::from_secs(10);
-/// How long a close is waited for; it is sent a second time then, and left at that.
-const CLOSE_WAIT: Duration = Duration::from_millis(300);
+const COPIES_WAIT: Duration = Duration::from_secs(5);
+/// How long a close is waited for, and how often it is sent: a close that is lost costs the BMC one of its few
+/// sessions for a minute.
+const CLOSE_WAIT: Duration = Duration::from_millis(250);
+const CLOSES: u32 = 4;
 /// How long a BMC is left alone that said that it is busy.
 const BUSY_PAUSE: Duration = Duration::from_millis(500);
 /// More than the largest packet of either version.
@@ -44,6 +58,16 @@ pub struct Memory(Mutex<Remembered>);
 struct Remembered {
     suite: Option<Suite>,
     round_trip: Option<Duration>,
+    line: Line,
+}
+
+/// What the line to a BMC was like when its last session was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Line {
+    #[default]
+    Good,
+    /// So many packets are lost that handshakes are.
+    Lossy,
 }
 
 impl Memory {
@@ -51,10 +75,11 @@ impl Memory {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, suite: Suite, round_trip: Duration) {
+    fn set(&self, suite: Suite, round_trip: Duration, line: Line) {
         let remembered = Remembered {
             suite: Some(suite),
             round_trip: Some(round_trip),
+            line,
         };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = remembered;
     }
@@ -118,6 +143,15 @@ impl Machine {
     }
 }
 
+/// How often a command that acts is put on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copies {
+    /// Once.
+    One,
+    /// The same datagram again and again until there is an answer; the session makes them one command.
+    Same,
+}
+
 /// A session with a BMC. One request is in flight at a time.
 ///
 /// Dropping it tells the BMC that the session is over, also when the task is cancelled or panics.
@@ -167,7 +201,7 @@ impl Link {
             return;
         };
         let mut buffer = [0; DATAGRAM];
-        for _ in 0..2 {
+        for _ in 0..CLOSES {
             if self.socket.send(&datagram).await.is_err() {
                 return;
             }
@@ -181,12 +215,12 @@ impl Link {
         }
     }
 
-    /// Sends a command that acts, once. None when no answer came: it may or may not have been obeyed.
+    /// Gives a command that acts, once. None when no answer came: it may or may not have been obeyed.
     pub(crate) async fn act(
         &mut self,
-        netfn: NetFn,
-        command: u8,
+        (netfn, command): (NetFn, u8),
         data: &[u8],
+        copies: Copies,
     ) -> Result<Option<Answered>, Error> {
         let ask = self.machine.ask(netfn, command, data);
         let datagram = self.machine.send(&ask).ok_or_else(closed)?;
@@ -194,17 +228,46 @@ impl Link {
             .send(&datagram)
             .await
             .map_err(|error| unsent(&error))?;
-        let until = self.deadline.min(Instant::now() + ACT_WAIT);
+        // The sessions of IPMI 1.5 take a number that is a little older again.
+        let copies = match self.machine {
+            Machine::Plus(_) => copies,
+            Machine::Legacy(_) => Copies::One,
+        };
+        let most = match copies {
+            Copies::One => ACT_WAIT,
+            Copies::Same => COPIES_WAIT.max(self.wait.saturating_mul(2)),
+        };
+        let end = self.deadline.min(Instant::now() + most);
+        let mut patience = Patience::new(self.wait);
+        loop {
+            let until = match copies {
+                Copies::One => end,
+                Copies::Same => end.min(Instant::now() + patience.next()),
+            };
+            if let Some(answered) = self.answer(&ask, until).await {
+                return Ok(Some(answered));
+            }
+            if Instant::now() >= end {
+                return Ok(None);
+            }
+            if let Err(error) = self.socket.send(&datagram).await {
+                tracing::debug!(%error, "could not send to a bmc");
+            }
+        }
+    }
+
+    /// Waits for the answer to a request.
+    async fn answer(&mut self, ask: &Ask, until: Instant) -> Option<Answered> {
         loop {
             match self.wait(until).await {
                 Waited::Answer(answer) if ask.is_answered_by(&answer) => {
-                    return Ok(Some(Answered {
+                    return Some(Answered {
                         code: answer.code,
                         data: answer.data,
-                    }));
+                    });
                 }
                 Waited::Answer(_) | Waited::Payload(..) => {}
-                Waited::Nothing => return Ok(None),
+                Waited::Nothing => return None,
             }
         }
     }
@@ -277,30 +340,20 @@ impl Link {
     /// Asks until an answer comes: the same request again, with the same sequence, so that an answer to any try will do.
     async fn ask(&mut self, netfn: NetFn, command: u8, data: &[u8]) -> Result<Answered, Error> {
         let ask = self.machine.ask(netfn, command, data);
-        let mut wait = self.wait;
+        let mut patience = Patience::new(self.wait);
         for _ in 0..TRIES {
             let datagram = self.machine.send(&ask).ok_or_else(closed)?;
             // A send that fails is a packet that is lost.
             if let Err(error) = self.socket.send(&datagram).await {
                 tracing::debug!(%error, "could not send to a bmc");
             }
-            let until = self.deadline.min(Instant::now() + wait);
-            loop {
-                match self.wait(until).await {
-                    Waited::Answer(answer) if ask.is_answered_by(&answer) => {
-                        return Ok(Answered {
-                            code: answer.code,
-                            data: answer.data,
-                        });
-                    }
-                    Waited::Answer(_) | Waited::Payload(..) => {}
-                    Waited::Nothing => break,
-                }
+            let until = self.deadline.min(Instant::now() + patience.next());
+            if let Some(answered) = self.answer(&ask, until).await {
+                return Ok(answered);
             }
             if Instant::now() >= self.deadline {
                 break;
             }
-            wait = (wait * 5 / 4).min(LONGEST_WAIT);
         }
         let detail = format!("no answer to {netfn:?} command {command:02X}h in an open session");
         Err(Error::Unreachable { detail })

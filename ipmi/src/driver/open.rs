@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{DATAGRAM, Link, Machine, Memory};
+use super::{DATAGRAM, Line, Link, Machine, Memory};
 use crate::bmc::Error;
 use crate::command::Transact as _;
 use crate::crypto::Suite;
@@ -20,7 +20,7 @@ use crate::wire::{Code, NetFn, Status, app};
 /// How long the first handshake waits for each message.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The least and the most that any handshake waits for a message.
-const SHORTEST_WAIT: Duration = Duration::from_millis(250);
+const SHORTEST_WAIT: Duration = Duration::from_millis(150);
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// How long a BMC without room for a session is left alone, the first time.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
@@ -37,11 +37,13 @@ pub enum Legacy {
 
 /// How long IPMI 2.0 is tried with a host that may speak 1.5: who knows only 1.5 is silent.
 const BEFORE_LEGACY: Duration = Duration::from_secs(3);
-/// After this many lost handshakes each message is repeated a few times before everything begins again. Many BMCs
-/// answer RAKP 1 only once, so beginning again is the rule; but where half of all packets is lost, 63 of 64
-/// handshakes of six messages are.
-const REPEAT_AFTER: u32 = 3;
-const REPEATS: u32 = 3;
+/// After this many lost handshakes messages are repeated a few times before everything begins again. Many BMCs
+/// answer RAKP 1 and 3 only once, so beginning again is the rule; but where half of all packets is lost, 63 of 64
+/// handshakes of six messages are. Open Session is answered as often as it is asked; each of the other two gets
+/// fewer tries, since after the first that arrived all further ones may be in vain.
+const REPEAT_AFTER: u32 = 2;
+const OPEN_REPEATS: u32 = 5;
+const RAKP_REPEATS: u32 = 2;
 /// How many handshakes that were given up are remembered.
 const STALE: usize = 64;
 
@@ -117,6 +119,8 @@ struct Opening<'a> {
     /// Ids of handshakes that were given up: an answer to one of them says that we are too impatient.
     stale: VecDeque<u32>,
     impatient: bool,
+    /// The slowest answer of these handshakes.
+    seen: Option<Duration>,
     /// How many handshakes were lost in a row.
     lost: u32,
 }
@@ -136,10 +140,14 @@ struct Handshake<'a> {
 
 impl Drop for Handshake<'_> {
     fn drop(&mut self) {
-        if let Some(datagram) = self.machine.as_mut().and_then(Machine::close)
-            && let Err(error) = self.socket.try_send(&datagram)
-        {
-            tracing::debug!(%error, "could not close a bmc session");
+        let Some(datagram) = self.machine.as_mut().and_then(Machine::close) else {
+            return;
+        };
+        // Where a handshake is lost the close may be too: the same packet twice is one close.
+        for _ in 0..2 {
+            if let Err(error) = self.socket.try_send(&datagram) {
+                tracing::debug!(%error, "could not close a bmc session");
+            }
         }
     }
 }
@@ -168,7 +176,11 @@ impl<'a> Opening<'a> {
             wait,
             stale: VecDeque::new(),
             impatient: false,
-            lost: 0,
+            seen: None,
+            lost: match memory.get().line {
+                Line::Good => 0,
+                Line::Lossy => REPEAT_AFTER,
+            },
         })
     }
 
@@ -253,8 +265,13 @@ impl<'a> Opening<'a> {
         self.wait = if std::mem::take(&mut self.impatient) {
             (self.wait * 2).min(LONGEST_WAIT)
         } else {
-            // Packets are lost rather than late: a little more patience each time will do.
-            (self.wait * 5 / 4).min(self.wait.max(Duration::from_secs(1)))
+            // Packets are lost rather than late: a little more patience each time will do, and none
+            // where answers were seen to come soon.
+            let most = match self.seen {
+                Some(round_trip) => (round_trip * 8).max(SHORTEST_WAIT),
+                None => Duration::from_secs(1),
+            };
+            (self.wait * 5 / 4).min(most.max(SHORTEST_WAIT))
         };
     }
 
@@ -272,7 +289,8 @@ impl<'a> Opening<'a> {
             machine: Some(machine),
         };
         let mut slowest = Duration::ZERO;
-        let mut repeats = if self.lost < REPEAT_AFTER { 0 } else { REPEATS };
+        let lossy = self.lost >= REPEAT_AFTER;
+        let mut repeats = if lossy { OPEN_REPEATS } else { 0 };
         let mut repeated = false;
         loop {
             let began = Instant::now();
@@ -292,6 +310,8 @@ impl<'a> Opening<'a> {
             match received {
                 Some(Received::Send(datagram)) => {
                     slowest = slowest.max(began.elapsed());
+                    self.seen = Some(slowest.max(self.seen.unwrap_or_default()));
+                    repeats = if lossy { RAKP_REPEATS } else { 0 };
                     next = datagram;
                 }
                 Some(Received::Opened) => {
@@ -299,7 +319,9 @@ impl<'a> Opening<'a> {
                         break;
                     };
                     if let Some(suite) = suite {
-                        self.memory.set(suite, slowest.max(began.elapsed()));
+                        let line = if lossy { Line::Lossy } else { Line::Good };
+                        let round_trip = slowest.max(began.elapsed());
+                        self.memory.set(suite, round_trip, line);
                     }
                     self.lost = 0;
                     self.wait = wait_of(self.memory);

@@ -48,6 +48,26 @@ impl Inventory {
     }
 }
 
+/// How much of an inventory must be read before it can be decoded, as far as its first bytes tell.
+pub(super) fn needed(bytes: &[u8]) -> usize {
+    let Some(header) = bytes.first_chunk::<8>() else {
+        return 8;
+    };
+    if header[0] & 0x0f != 1 || !adds_up(header) {
+        return 8;
+    }
+    let ends = header[2..5].iter().filter(|offset| **offset != 0);
+    let end = |offset: &u8| {
+        let from = usize::from(*offset) * 8;
+        // An area says how long it is in its second byte.
+        let length = bytes
+            .get(from + 1)
+            .map_or(2, |eights| usize::from(*eights) * 8);
+        from + length
+    };
+    ends.map(end).max().unwrap_or(8)
+}
+
 fn adds_up(bytes: &[u8]) -> bool {
     bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)) == 0
 }
@@ -139,6 +159,23 @@ mod tests {
         };
         assert_eq!(inventory.board, Some(board));
         assert_eq!((inventory.chassis, inventory.product), (None, None));
+    }
+
+    #[test]
+    fn no_more_is_read_than_is_used() {
+        let used = board_only();
+        let all = [&used[..], &[0xff; 4096]].concat();
+        let mut read = 0;
+        while read < needed(&all[..read]) {
+            read += 16;
+        }
+        assert_eq!(read, used.len(), "in pieces of 16 bytes");
+        assert_eq!(
+            Inventory::decode(&all[..read]),
+            Inventory::decode(&all),
+            "and it says the same"
+        );
+        assert_eq!(needed(&[0; 8]), 8, "what is no inventory is not read");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::bmc::{Error, Part};
 use crate::command::Transact;
 use crate::wire::{Code, NetFn};
 
+use area::needed;
 pub use area::{Area, Inventory};
 pub(crate) use text::text;
 
@@ -57,7 +58,8 @@ async fn read_bytes(
 ) -> Result<Option<Vec<u8>>, Error> {
     let mut bytes = Vec::with_capacity(size);
     let mut count = COUNT;
-    while bytes.len() < size {
+    // No further than the three areas go: many BMCs give kilobytes of which a hundred bytes are used.
+    while bytes.len() < needed(&bytes).min(size) {
         let offset = u16::try_from(bytes.len() / word).unwrap_or(u16::MAX);
         let [low, high] = offset.to_le_bytes();
         let left = u8::try_from((size - bytes.len()) / word).unwrap_or(u8::MAX);
