@@ -141,6 +141,11 @@ pub enum Error {
     /// The image has a kernel but not the program that indexes its modules.
     #[error("the image has a kernel and no `depmod`: install the package `kmod`")]
     NoDepmod,
+    /// The image does not know its own time zone.
+    #[error(
+        "the image has no time zone `{0}`: install the package `tzdata`, or `tzdata-legacy` for an old name"
+    )]
+    NoTimezone(String),
     /// A loader is not in its packages.
     #[error("no package has the file `{path}` of loader `{name}`")]
     NoLoader {
@@ -185,6 +190,7 @@ impl Error {
                     ..
                 }
                 | Self::NoDepmod
+                | Self::NoTimezone(_)
                 | Self::NoLoader { .. }
                 | Self::Users(
                     users::Error::Absent { .. }

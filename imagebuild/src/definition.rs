@@ -3,10 +3,16 @@
 //! It refuses unknown keys, wrong types and values that cannot be meant, all of them at once and each with its place.
 //! It knows no mirror, no package version that was not asked for, and no clock.
 
+mod accounts;
 mod check;
 mod document;
+mod outputs;
+mod overlay;
+mod parts;
 mod problem;
 mod reader;
+mod settings;
+pub mod size;
 mod test;
 
 use std::collections::BTreeMap;
@@ -14,6 +20,8 @@ use std::path::{Path, PathBuf};
 
 use image_manifest::{Checks, Role};
 
+pub(crate) use accounts::NO_HOME;
+pub use parts::{Budget, Directory, DiskSizes, Group, Locale, Oci, Output, User, UserKind};
 pub use problem::Problem;
 
 /// File name of a definition.
@@ -22,10 +30,12 @@ pub const FILE: &str = "image.toml";
 const MAX_DEPTH: usize = 16;
 
 /// What an image is asked to be, with everything that it inherits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Definition {
     /// Directory that holds the definition; the lock stands beside it.
     pub directory: PathBuf,
+    /// Directories of all definitions that it is made of: the topmost parent first, its own last.
+    pub ancestors: Vec<PathBuf>,
     /// Name of the image.
     pub name: String,
     /// One line for people.
@@ -38,20 +48,38 @@ pub struct Definition {
     pub packages: Option<Packages>,
     /// Files of its own, sorted by path.
     pub files: Vec<File>,
+    /// Directories of its own, sorted by path.
+    pub directories: Vec<Directory>,
     /// Users of its own, in order.
     pub users: Vec<User>,
+    /// Groups of its own, in order.
+    pub groups: Vec<Group>,
     /// What systemd starts.
     pub units: Units,
+    /// Its locales.
+    pub locale: Locale,
+    /// Its time zone, such as `Europe/Berlin`.
+    pub timezone: Option<String>,
     /// The kernel, if it has one.
     pub kernel: Option<Kernel>,
     /// The loaders, if it carries any.
     pub loaders: Option<Loaders>,
     /// What its hosts check about themselves.
     pub checks: Checks,
+    /// The forms that it comes in, sorted.
+    pub outputs: Vec<Output>,
+    /// Sizes of its disk.
+    pub disk: DiskSizes,
+    /// How a container of it runs.
+    pub oci: Oci,
+    /// Sizes that it must not pass.
+    pub budget: Budget,
+    /// File with the public key that its manifests are signed for.
+    pub key: Option<PathBuf>,
 }
 
 /// Where packages come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Distribution {
     /// Name, such as `debian`.
     pub name: String,
@@ -116,21 +144,6 @@ pub enum Content {
     Text(String),
     /// It is a symbolic link to this.
     Target(String),
-}
-
-/// A user of the image's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    /// Name of the user and of its group.
-    pub name: String,
-    /// Number of the user and of its group.
-    pub uid: u32,
-    /// Home directory.
-    pub home: String,
-    /// Login shell.
-    pub shell: String,
-    /// More groups that it belongs to.
-    pub groups: Vec<String>,
 }
 
 /// What systemd starts, and what it must not.
@@ -202,6 +215,7 @@ impl Definition {
 pub fn load(directory: &Path) -> Result<Definition, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut chain = Vec::new();
+    let mut ancestors = Vec::new();
     let mut documents = Vec::new();
     let mut next = Some((directory.to_path_buf(), None));
     while let Some((directory, asked)) = next.take() {
@@ -219,6 +233,7 @@ pub fn load(directory: &Path) -> Result<Definition, Vec<Problem>> {
             break;
         }
         chain.push(canonical);
+        ancestors.insert(0, directory.clone());
         let document = document::read(&directory, &mut problems);
         if let Some(parent) = &document.extends {
             next = Some((
@@ -234,7 +249,10 @@ pub fn load(directory: &Path) -> Result<Definition, Vec<Problem>> {
     }
     let definition = merged.finish(directory, &mut problems);
     match definition {
-        Some(definition) if problems.is_empty() => Ok(definition),
+        Some(definition) if problems.is_empty() => Ok(Definition {
+            ancestors,
+            ..definition
+        }),
         _ => Err(problems),
     }
 }

@@ -9,17 +9,19 @@ use image_manifest::Checks;
 
 use super::root::Root;
 use super::{Error, units, users};
-use crate::definition::{Content, Definition};
+use crate::definition::{Content, Definition, Directory};
 
-/// Puts users, files and units into the tree, in this order: files may belong to the users and be
+/// Puts users, directories, files and units into the tree, in this order: files may belong to the users and be
 /// units.
 pub(super) fn apply(
     definition: &Definition,
     source_date: i64,
     root: &mut Root<'_>,
 ) -> Result<(), Error> {
-    for user in &definition.users {
-        users::add(root, user, source_date)?;
+    users::add_all(root, &definition.users, &definition.groups, source_date)?;
+    // Sorted by path, so that a directory comes before what is in it.
+    for directory in &definition.directories {
+        add_directory(directory, root)?;
     }
     for file in &definition.files {
         let owner = (
@@ -46,8 +48,31 @@ pub(super) fn apply(
         let written = root.write(&file.path, &mut content, file.mode, owner);
         written.map_err(place)?;
     }
+    if let Some(zone) = &definition.timezone {
+        let file = format!("usr/share/zoneinfo/{zone}");
+        root.find(&file)
+            .map_err(|_| Error::NoTimezone(zone.clone()))?;
+    }
     units::apply(root, &definition.units)?;
     write_checks(&definition.checks, root)
+}
+
+fn add_directory(directory: &Directory, root: &mut Root<'_>) -> Result<(), Error> {
+    let owner = (
+        users::user_number(root, &directory.user)?,
+        users::group_number(root, &directory.group)?,
+    );
+    let place = |source| Error::Place {
+        path: directory.path.clone(),
+        source,
+    };
+    let there = root.locate(&format!("{}/.", directory.path));
+    if directory.mode.is_none() && there.is_ok_and(|there| there.is_dir()) {
+        return Ok(());
+    }
+    let mode = directory.mode.unwrap_or(0o755);
+    let made = root.own_directory(&directory.path, mode, owner);
+    made.map_err(place)
 }
 
 /// Writes what the hosts of the image check: it is a part of the tree, so every tier has it.

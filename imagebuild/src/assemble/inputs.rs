@@ -8,7 +8,10 @@ use std::io::{self, Write};
 use image_manifest::{CheckCommand, Checks, Digest, Hasher};
 
 use super::{Error, plan};
-use crate::definition::{self, Content, Definition, Kernel, Loaders, Packages, Units, User};
+use crate::definition::{
+    self, Content, Definition, Directory, DiskSizes, Group, Kernel, Loaders, Locale, Oci, Packages,
+    Units, User,
+};
 use crate::stage1;
 
 /// Words and lists that end in a digest; each is preceded by its length, so that no two different
@@ -37,17 +40,29 @@ pub(super) fn digest(
     // Taken apart so that a new part of a definition cannot be forgotten here.
     let Definition {
         directory: _,
+        ancestors,
         name,
         description: _,
         architecture,
         distribution,
         packages,
         files,
+        directories,
         users,
+        groups,
         units,
+        locale,
+        // It is among the files already.
+        timezone: _,
         kernel,
         loaders,
         checks,
+        outputs,
+        disk,
+        oci,
+        // What is too large is refused, whether it was built now or before.
+        budget: _,
+        key,
     } = definition;
     let mut words = Words(Hasher::new());
     let levels = format!("{} {}", plan::ROOTFS_LEVEL, plan::INITRD_LEVEL);
@@ -66,18 +81,20 @@ pub(super) fn digest(
     for file in files {
         add_file(&mut words, file)?;
     }
-    words.word("users");
-    for user in users {
-        let User {
-            name,
-            uid,
-            home,
-            shell,
-            groups,
-        } = user;
-        words.list([name, &uid.to_string(), home, shell].into_iter());
-        words.list(groups.iter());
+    for directory in directories {
+        let Directory {
+            path,
+            mode,
+            user,
+            group,
+        } = directory;
+        let mode = mode.map_or_else(String::new, |mode| format!("{mode:o}"));
+        words.list(["directory", path, &mode, user, group].into_iter());
     }
+    add_accounts(&mut words, users, groups);
+    let Locale { default, generate } = locale;
+    words.list(default.iter());
+    words.list(generate.iter());
     let Units {
         enable,
         disable,
@@ -124,7 +141,73 @@ pub(super) fn digest(
         words.list(files.keys());
         words.list(files.values());
     }
+    words.word(ancestors.len().to_string());
+    words.list(outputs.iter().map(|output| output.word()));
+    add_disk(&mut words, *disk);
+    add_oci(&mut words, oci);
+    if let Some(key) = key {
+        add_content(&mut words, &Content::Source(key.clone()))?;
+    }
     Ok(words.0.finish())
+}
+
+fn add_accounts(words: &mut Words, users: &[User], groups: &[Group]) {
+    words.word("users");
+    for user in users {
+        let User {
+            name,
+            uid,
+            kind,
+            group,
+            comment,
+            home,
+            shell,
+            groups,
+            ssh_keys,
+        } = user;
+        let uid = uid.to_string();
+        words.list([name, &uid, kind.word(), comment, home, shell].into_iter());
+        for list in [groups, ssh_keys] {
+            words.list(list.iter());
+        }
+        words.list(group.iter());
+    }
+    words.word("groups");
+    for group in groups {
+        let Group { name, gid, members } = group;
+        words.list([name, &gid.to_string()].into_iter());
+        words.list(members.iter());
+    }
+}
+
+fn add_disk(words: &mut Words, disk: DiskSizes) {
+    let DiskSizes { esp, slot, data } = disk;
+    let sizes = [esp, slot, data].map(|size| size.map(|size| size.to_string()));
+    words.list(sizes.map(Option::unwrap_or_default).iter());
+}
+
+fn add_oci(words: &mut Words, oci: &Oci) {
+    let Oci {
+        entrypoint,
+        cmd,
+        env,
+        labels,
+        ports,
+        user,
+        working_directory,
+        stop_signal,
+    } = oci;
+    words.list(entrypoint.iter());
+    words.list(cmd.iter());
+    for map in [env, labels] {
+        words.list(map.keys());
+        words.list(map.values());
+    }
+    words.word(ports.len().to_string());
+    ports.iter().for_each(|port| words.word(port));
+    for one in [user, working_directory, stop_signal] {
+        words.list(one.iter());
+    }
 }
 
 fn add_file(words: &mut Words, file: &definition::File) -> Result<(), Error> {
@@ -136,6 +219,10 @@ fn add_file(words: &mut Words, file: &definition::File) -> Result<(), Error> {
         group,
     } = file;
     words.list([path, &format!("{mode:o}"), user, group].into_iter());
+    add_content(words, content)
+}
+
+fn add_content(words: &mut Words, content: &Content) -> Result<(), Error> {
     match content {
         Content::Source(source) => {
             let read = |error| Error::Source {
@@ -166,6 +253,7 @@ mod tests {
     fn definition(directory: &Path) -> Definition {
         Definition {
             directory: directory.to_owned(),
+            ancestors: vec![directory.to_owned()],
             name: "host".to_owned(),
             description: String::new(),
             architecture: "amd64".to_owned(),
@@ -184,11 +272,7 @@ mod tests {
                 user: "root".to_owned(),
                 group: "root".to_owned(),
             }],
-            users: Vec::new(),
-            units: Units::default(),
-            kernel: None,
-            loaders: None,
-            checks: Checks::default(),
+            ..Definition::default()
         }
     }
 
@@ -205,7 +289,7 @@ mod tests {
         let of = |definition: &Definition| digest(definition, &lock, "builder").unwrap();
         assert_eq!(of(&first), of(&second), "where it stands does not count");
 
-        let changes: [(&str, Change); 6] = [
+        let changes: [(&str, Change); 9] = [
             ("mode", |changed| {
                 changed.files[0].mode = 0o600;
             }),
@@ -214,6 +298,19 @@ mod tests {
             }),
             ("unit", |changed| {
                 changed.units.mask.push("a.service".to_owned());
+            }),
+            ("group", |changed| {
+                changed.groups.push(Group {
+                    name: "web".to_owned(),
+                    gid: 900,
+                    members: Vec::new(),
+                });
+            }),
+            ("locale", |changed| {
+                changed.locale.generate.insert("de_DE.UTF-8".to_owned());
+            }),
+            ("entrypoint", |changed| {
+                changed.oci.entrypoint.push("/bin/sh".to_owned());
             }),
             ("check", |changed| {
                 changed.checks.ports.push(22);

@@ -93,6 +93,18 @@ impl<'a> Root<'a> {
         Ok(place)
     }
 
+    /// Makes a directory and those that lead to it, and gives it a mode and an owner, also when it is there.
+    pub(super) fn own_directory(
+        &mut self,
+        path: &str,
+        mode: u32,
+        owner: (u32, u32),
+    ) -> io::Result<()> {
+        let place = self.make_directory(path)?;
+        fs::set_permissions(&place, fs::Permissions::from_mode(mode))?;
+        self.owners.record_path(&place, Owner::of(owner.0, owner.1))
+    }
+
     /// Finds where a file really stands, with every link followed, also one at the end.
     pub(super) fn find(&self, path: &str) -> io::Result<PathBuf> {
         let file = self.open(path)?;

@@ -58,14 +58,11 @@ fn definition(directory: &Path, loader: &str) -> Definition {
             user: "7".to_owned(),
             group: "8".to_owned(),
         }],
-        users: Vec::new(),
-        units: Units::default(),
-        kernel: None,
         loaders: Some(Loaders {
             packages: vec!["loader".to_owned()],
             files: BTreeMap::from([("a.efi".to_owned(), loader.to_owned())]),
         }),
-        checks: Checks::default(),
+        ..Definition::default()
     }
 }
 

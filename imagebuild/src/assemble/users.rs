@@ -3,12 +3,9 @@
 //! It refuses to change a user who is there, and gives no one a password.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-
-use image_sandbox::Owner;
 
 use super::root::Root;
-use crate::definition::User;
+use crate::definition::{Group, NO_HOME, User, UserKind};
 
 const PASSWD: &str = "etc/passwd";
 const GROUP: &str = "etc/group";
@@ -39,12 +36,12 @@ pub enum Error {
         path: &'static str,
     },
     /// The name or number is that of another user or group.
-    #[error("user `{name}` cannot be added: its name or number {uid} is taken in `/{path}`")]
+    #[error("`{name}` cannot be added: its name or number {number} is taken in `/{path}`")]
     Taken {
-        /// The user.
+        /// The user or group.
         name: String,
         /// Its number.
-        uid: u32,
+        number: u32,
         /// Where it is taken.
         path: &'static str,
     },
@@ -92,57 +89,101 @@ fn number(root: &Root<'_>, name: &str, path: &'static str) -> Result<u32, Error>
     })
 }
 
-/// Adds a user with a group of its own name and number, and no password.
-pub(super) fn add(root: &mut Root<'_>, user: &User, source_date: i64) -> Result<(), Error> {
+/// Adds groups and then users, since a user may belong to any of the groups; members of groups come last.
+pub(super) fn add_all(
+    root: &mut Root<'_>,
+    users: &[User],
+    groups: &[Group],
+    source_date: i64,
+) -> Result<(), Error> {
+    for group in groups {
+        check_free(root, GROUP, &group.name, group.gid)?;
+        make_shadow(root, GSHADOW)?;
+        add_group(root, &group.name, group.gid)?;
+    }
+    for user in users {
+        add(root, user, source_date)?;
+    }
+    for group in groups {
+        for member in &group.members {
+            user_number(root, member)?;
+            join_group(root, &group.name, member)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds a user without a password, and a group of its own name and number unless it has another.
+fn add(root: &mut Root<'_>, user: &User, source_date: i64) -> Result<(), Error> {
     let User {
         name,
         uid,
+        kind: _,
+        group,
+        comment,
         home,
         shell,
         groups,
+        ssh_keys: _,
     } = user;
-    for path in [PASSWD, GROUP] {
-        let text = root.read(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => Error::Absent {
-                name: name.clone(),
-                path,
-            },
-            _ => Error::File { path, source },
-        })?;
-        let same = |line: &str| {
-            let mut fields = line.split(':');
-            let number = fields.clone().nth(2).and_then(|number| number.parse().ok());
-            fields.next() == Some(name) || number == Some(*uid)
-        };
-        if text.lines().any(same) {
-            return Err(Error::Taken {
-                name: name.clone(),
-                uid: *uid,
-                path,
-            });
-        }
-    }
+    check_free(root, PASSWD, name, *uid)?;
     for path in [SHADOW, GSHADOW] {
         make_shadow(root, path)?;
     }
+    let gid = match group {
+        Some(group) => group_number(root, group)?,
+        None => {
+            check_free(root, GROUP, name, *uid)?;
+            add_group(root, name, *uid)?;
+            *uid
+        }
+    };
     let day = source_date.div_euclid(DAY);
-    append(
-        root,
-        PASSWD,
-        &format!("{name}:x:{uid}:{uid}::{home}:{shell}"),
-    )?;
+    let line = format!("{name}:x:{uid}:{gid}:{comment}:{home}:{shell}");
+    append(root, PASSWD, &line)?;
     append(root, SHADOW, &format!("{name}:!:{day}:0:99999:7:::"))?;
-    append(root, GROUP, &format!("{name}:x:{uid}:"))?;
-    append(root, GSHADOW, &format!("{name}:!::"))?;
     for group in groups {
         group_number(root, group)?;
-        join(root, GROUP, group, name)?;
-        join(root, GSHADOW, group, name)?;
+        join_group(root, group, name)?;
     }
-    make_home(root, home, *uid).map_err(|source| Error::Home {
+    make_home(root, user, gid).map_err(|source| Error::Home {
         path: home.clone(),
         source,
     })
+}
+
+/// Whether a name and a number are still free in a file.
+fn check_free(root: &Root<'_>, path: &'static str, name: &str, number: u32) -> Result<(), Error> {
+    let text = root.read(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => Error::Absent {
+            name: name.to_owned(),
+            path,
+        },
+        _ => Error::File { path, source },
+    })?;
+    let same = |line: &str| {
+        let mut fields = line.split(':');
+        let taken = fields.clone().nth(2).and_then(|taken| taken.parse().ok());
+        fields.next() == Some(name) || taken == Some(number)
+    };
+    if text.lines().any(same) {
+        return Err(Error::Taken {
+            name: name.to_owned(),
+            number,
+            path,
+        });
+    }
+    Ok(())
+}
+
+fn add_group(root: &mut Root<'_>, name: &str, gid: u32) -> Result<(), Error> {
+    append(root, GROUP, &format!("{name}:x:{gid}:"))?;
+    append(root, GSHADOW, &format!("{name}:!::"))
+}
+
+fn join_group(root: &mut Root<'_>, group: &str, name: &str) -> Result<(), Error> {
+    join(root, GROUP, group, name)?;
+    join(root, GSHADOW, group, name)
 }
 
 /// Makes a file of passwords where an image without the package `passwd` has none, as that package
@@ -165,15 +206,24 @@ fn make_shadow(root: &mut Root<'_>, path: &'static str) -> Result<(), Error> {
     written.map_err(failed)
 }
 
-fn make_home(root: &mut Root<'_>, home: &str, uid: u32) -> io::Result<()> {
-    let path = home.trim_start_matches('/');
-    let place = root.locate(path)?;
-    if home == "/nonexistent" || place.symlink_metadata().is_ok() {
+/// Makes the home directory, where the user has one, and puts the keys into it that may log in.
+fn make_home(root: &mut Root<'_>, user: &User, gid: u32) -> io::Result<()> {
+    let wants = user.kind == UserKind::Regular || !user.ssh_keys.is_empty();
+    if user.home == NO_HOME || !wants {
         return Ok(());
     }
-    let place = root.make_directory(path)?;
-    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o700))?;
-    root.owners().record_path(&place, Owner::of(uid, uid))
+    let path = user.home.trim_start_matches('/');
+    let owner = (user.uid, gid);
+    if root.locate(path)?.symlink_metadata().is_err() {
+        root.own_directory(path, 0o700, owner)?;
+    }
+    if user.ssh_keys.is_empty() {
+        return Ok(());
+    }
+    root.own_directory(&format!("{path}/.ssh"), 0o700, owner)?;
+    let lines: String = user.ssh_keys.iter().map(|key| format!("{key}\n")).collect();
+    let keys = format!("{path}/.ssh/authorized_keys");
+    root.write(&keys, &mut lines.as_bytes(), 0o600, owner)
 }
 
 /// Adds a member to a group, the last field of its line.
@@ -224,7 +274,7 @@ fn rewrite(root: &mut Root<'_>, path: &'static str, text: &str) -> Result<(), Er
 mod tests {
     use std::os::unix::fs::MetadataExt;
 
-    use image_sandbox::Ownership;
+    use image_sandbox::{Owner, Ownership};
 
     use super::*;
 
@@ -243,22 +293,39 @@ mod tests {
         }
         let mut owners = Ownership::new();
         let mut root = Root::new(directory.path(), &mut owners);
+        let key = "ssh-ed25519 AAAA laptop".to_owned();
         let user = User {
             name: "deploy".to_owned(),
             uid: 1000,
+            kind: UserKind::Regular,
+            group: None,
+            comment: "Who deploys".to_owned(),
             home: "/home/deploy".to_owned(),
             shell: "/bin/bash".to_owned(),
             groups: vec!["sudo".to_owned(), "adm".to_owned()],
+            ssh_keys: vec![key.clone()],
         };
         add(&mut root, &user, 1_700_000_000).unwrap();
         let text = |name: &str| std::fs::read_to_string(etc.join(name)).unwrap();
-        assert!(text("passwd").ends_with("deploy:x:1000:1000::/home/deploy:/bin/bash\n"));
+        assert!(
+            text("passwd").ends_with("deploy:x:1000:1000:Who deploys:/home/deploy:/bin/bash\n")
+        );
         assert!(text("shadow").ends_with("deploy:!:19675:0:99999:7:::\n"));
         let group = "root:x:0:\nsudo:x:27:deploy\nadm:x:4:syslog,deploy\ndeploy:x:1000:\n";
         assert_eq!(text("group"), group);
         assert!(text("gshadow").ends_with("adm:*::syslog,deploy\ndeploy:!::\n"));
-        assert!(directory.path().join("home/deploy").is_dir());
-        assert_eq!(root.owners().len(), 1);
+        let keys = directory.path().join("home/deploy/.ssh/authorized_keys");
+        assert_eq!(std::fs::read_to_string(&keys).unwrap(), key + "\n");
+        for (path, mode) in [
+            (".", 0o700),
+            (".ssh", 0o700),
+            (".ssh/authorized_keys", 0o600),
+        ] {
+            let found = std::fs::metadata(directory.path().join("home/deploy").join(path)).unwrap();
+            assert_eq!(found.mode() & 0o777, mode, "{path}");
+            let owner = root.owners().of(found.dev(), found.ino());
+            assert_eq!(owner, Some(&Owner::of(1000, 1000)), "{path}");
+        }
         let taken = add(&mut root, &user, 0).unwrap_err();
         assert!(matches!(taken, Error::Taken { .. }), "{taken}");
         assert_eq!(user_number(&root, "deploy").unwrap(), 1000);
@@ -267,6 +334,46 @@ mod tests {
             user_number(&root, "ghost"),
             Err(Error::Unknown { .. })
         ));
+    }
+
+    #[test]
+    fn users_belong_to_groups_that_the_definition_makes() {
+        let directory = tempfile::tempdir().unwrap();
+        let etc = directory.path().join("etc");
+        std::fs::create_dir(&etc).unwrap();
+        std::fs::write(etc.join("passwd"), "root:x:0:0:root:/root:/bin/bash\n").unwrap();
+        std::fs::write(etc.join("group"), "root:x:0:\n").unwrap();
+        let mut owners = Ownership::new();
+        let mut root = Root::new(directory.path(), &mut owners);
+        let group = |name: &str, gid, members: &[&str]| Group {
+            name: name.to_owned(),
+            gid,
+            members: members.iter().map(|one| (*one).to_owned()).collect(),
+        };
+        let user = User {
+            name: "web".to_owned(),
+            uid: 900,
+            kind: UserKind::System,
+            group: Some("sites".to_owned()),
+            comment: String::new(),
+            home: "/srv/web".to_owned(),
+            shell: "/usr/sbin/nologin".to_owned(),
+            groups: vec!["logs".to_owned()],
+            ssh_keys: Vec::new(),
+        };
+        let groups = [group("sites", 901, &["root"]), group("logs", 902, &[])];
+        add_all(&mut root, std::slice::from_ref(&user), &groups, 0).unwrap();
+        let text = |name: &str| std::fs::read_to_string(etc.join(name)).unwrap();
+        assert!(text("passwd").ends_with("web:x:900:901::/srv/web:/usr/sbin/nologin\n"));
+        assert_eq!(
+            text("group"),
+            "root:x:0:\nsites:x:901:root\nlogs:x:902:web\n"
+        );
+        assert!(!directory.path().join("srv").exists(), "a service has none");
+        let error = add_all(&mut root, &[], &[group("other", 901, &[])], 0).unwrap_err();
+        assert!(matches!(error, Error::Taken { number: 901, .. }), "{error}");
+        let error = add_all(&mut root, &[], &[group("other", 903, &["ghost"])], 0).unwrap_err();
+        assert!(matches!(error, Error::Unknown { .. }), "{error}");
     }
 
     #[test]
@@ -279,9 +386,13 @@ mod tests {
         let user = User {
             name: "deploy".to_owned(),
             uid: 1000,
+            kind: UserKind::System,
+            group: None,
+            comment: String::new(),
             home: "/nonexistent".to_owned(),
             shell: "/bin/sh".to_owned(),
             groups: Vec::new(),
+            ssh_keys: Vec::new(),
         };
         let error = add(&mut root, &user, 0).unwrap_err();
         assert!(error.to_string().contains("base-passwd"), "{error}");

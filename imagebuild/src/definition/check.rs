@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use image_manifest::Checks;
 
 use super::document::{self, Document};
+use super::outputs::Makes;
 use super::reader::Located;
 use super::{
-    Definition, Distribution, FILE, File, Kernel, Loaders, PackageRequest, Packages, Problem,
-    Suite, Units, User,
+    Definition, Distribution, FILE, Kernel, Loaders, PackageRequest, Packages, Problem, Suite,
+    Units,
 };
 
 /// Whether a text can be a name of an archive, suite, component or image.
@@ -63,6 +64,13 @@ pub(super) fn owner(text: &str) -> Option<(String, String)> {
     (known(user) && known(group)).then(|| (user.to_owned(), group.to_owned()))
 }
 
+/// Whether a text is the name of a unit, with its type.
+pub(super) fn is_unit(text: &str) -> bool {
+    text.rsplit_once('.')
+        .is_some_and(|(name, kind)| !name.is_empty() && !kind.is_empty())
+        && !text.contains(['/', '\0'])
+}
+
 fn request(text: &str) -> Option<PackageRequest> {
     let (name, version) = match text.split_once('=') {
         Some((name, version)) => (name, Some(version)),
@@ -97,15 +105,31 @@ impl Document {
         let distribution = check.distribution(self.distribution);
         let packages = self.packages.map(|packages| check.packages(packages));
         let users = check.users(self.users);
+        let groups = check.groups(self.groups, &users);
+        let mut files = self.files;
+        let (kernel, load) = match self.kernel {
+            Some(mut kernel) => {
+                let load = std::mem::take(&mut kernel.load);
+                (Some(kernel), load)
+            }
+            None => (None, Vec::new()),
+        };
+        let (locale, timezone) = self.settings.check(&mut check, load, &mut files);
+        let makes = match (&packages, &kernel) {
+            (Some(_), Some(_)) => Makes::Disks,
+            (Some(_), None) => Makes::Containers,
+            (None, _) => Makes::Nothing,
+        };
+        let outputs = self.outputs.check(&mut check, makes);
         let units = Units {
             enable: check.units(self.enable),
             disable: check.units(self.disable),
             mask: check.units(self.mask),
         };
-        let kernel = self.kernel.map(|kernel| check.kernel(kernel));
+        let kernel = kernel.map(|kernel| check.kernel(kernel));
         let loaders = self.loaders.map(|loaders| check.loaders(loaders));
         let checks = check.checks(self.test);
-        if let Some(file) = self.files.get(Checks::PATH) {
+        if let Some(file) = files.get(Checks::PATH) {
             let message = format!("`{}` is written from `[test]`", Checks::PATH);
             check.problems.push(file.problem(message));
         }
@@ -121,23 +145,33 @@ impl Document {
         };
         Some(Definition {
             directory: directory.to_path_buf(),
+            ancestors: Vec::new(),
             name: name?,
             description: self.description.map(|text| text.value).unwrap_or_default(),
             architecture: architecture?,
             distribution: distribution?,
             packages,
-            files: self
-                .files
-                .into_values()
-                .map(|file| file.value)
-                .collect::<Vec<File>>(),
+            files: values(files),
+            directories: values(self.directories),
             users,
+            groups,
             units,
+            locale,
+            timezone,
             kernel,
             loaders,
             checks,
+            outputs: outputs.list,
+            disk: outputs.disk,
+            oci: outputs.oci,
+            budget: outputs.budget,
+            key: outputs.key,
         })
     }
+}
+
+fn values<T>(located: BTreeMap<String, Located<T>>) -> Vec<T> {
+    located.into_values().map(|one| one.value).collect()
 }
 
 pub(super) struct Check<'p> {
@@ -266,25 +300,8 @@ impl Check<'_> {
         }
     }
 
-    fn users(&mut self, users: Vec<Located<User>>) -> Vec<User> {
-        let mut kept: Vec<User> = Vec::new();
-        for user in users {
-            let clash = |other: &User| other.name == user.value.name || other.uid == user.value.uid;
-            if kept.iter().any(clash) {
-                let message = format!("name or number of user `{}` is taken", user.value.name);
-                self.problems.push(user.problem(message));
-            }
-            kept.push(user.value);
-        }
-        kept
-    }
-
     pub(super) fn units(&mut self, units: Vec<Located<String>>) -> Vec<String> {
-        self.list(units, "unit with its type, such as `ssh.service`", |unit| {
-            unit.rsplit_once('.')
-                .is_some_and(|(name, kind)| !name.is_empty() && !kind.is_empty())
-                && !unit.contains(['/', '\0'])
-        })
+        self.list(units, "unit with its type, such as `ssh.service`", is_unit)
     }
 
     fn kernel(&mut self, part: document::Kernel) -> Option<Kernel> {

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use super::outputs::Outputs;
 use super::reader::{Located, Source, Table};
-use super::{Content, FILE, File, Problem, Suite, User, check};
+use super::settings::Settings;
+use super::{Directory, FILE, File, Group, Problem, Suite, User, accounts, check, overlay};
 
 /// Longest definition that is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -23,13 +25,17 @@ pub(super) struct Document {
     pub(super) distribution: Distribution,
     pub(super) packages: Option<Packages>,
     pub(super) files: BTreeMap<String, Located<File>>,
+    pub(super) directories: BTreeMap<String, Located<Directory>>,
     pub(super) users: Vec<Located<User>>,
+    pub(super) groups: Vec<Located<Group>>,
     pub(super) enable: Vec<Located<String>>,
     pub(super) disable: Vec<Located<String>>,
     pub(super) mask: Vec<Located<String>>,
     pub(super) kernel: Option<Kernel>,
     pub(super) loaders: Option<Loaders>,
     pub(super) test: Test,
+    pub(super) settings: Settings,
+    pub(super) outputs: Outputs,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +62,7 @@ pub(super) struct Kernel {
     pub(super) exclude_modules: Vec<Located<String>>,
     pub(super) firmware: Vec<Located<String>>,
     pub(super) initrd_modules: Vec<Located<String>>,
+    pub(super) load: Vec<Located<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -131,30 +138,17 @@ fn read_document(table: &mut Table<'_, '_>, directory: &Path) -> Document {
             remove_paths: table.strings("remove-paths"),
         })
     });
-    let files = table.tables("file", |table| {
-        let file = read_file(table, directory)?;
-        Some(table.located(file))
-    });
-    for file in files {
-        let problem = file.problem(format!("`{}` is given twice", file.value.path));
-        if document
-            .files
-            .insert(file.value.path.clone(), file)
-            .is_some()
-        {
-            table.note(problem);
-        }
-    }
+    overlay::read(table, directory, &mut document);
     document.users = table.tables("user", |table| {
-        let user = read_user(table)?;
+        let user = accounts::read_user(table)?;
         Some(table.located(user))
     });
-    let units = table.table("units", |table| {
-        Some(["enable", "disable", "mask"].map(|key| table.strings(key)))
+    document.groups = table.tables("group", |table| {
+        let group = accounts::read_group(table)?;
+        Some(table.located(group))
     });
-    if let Some([enable, disable, mask]) = units {
-        (document.enable, document.disable, document.mask) = (enable, disable, mask);
-    }
+    document.settings = Settings::read(table);
+    document.outputs = Outputs::read(table, directory);
     document.kernel = table.table("kernel", |table| {
         Some(Kernel {
             place: table.located(()),
@@ -164,6 +158,7 @@ fn read_document(table: &mut Table<'_, '_>, directory: &Path) -> Document {
             exclude_modules: table.strings("exclude-modules"),
             firmware: table.strings("firmware"),
             initrd_modules: table.strings("initrd-modules"),
+            load: table.strings("load"),
         })
     });
     document.loaders = table.table("loaders", |table| {
@@ -230,105 +225,6 @@ fn read_distribution(table: &mut Table<'_, '_>, directory: &Path) -> Distributio
     }
 }
 
-fn read_file(table: &mut Table<'_, '_>, directory: &Path) -> Option<File> {
-    let path = table.string("path");
-    let source = table.string("source");
-    let text = table.string("content");
-    let target = table.string("target");
-    let mode = table.string("mode");
-    let owner = table.string("owner");
-
-    if path.is_none() {
-        table.missing("path");
-    }
-    if let Some(path) = path.as_ref().filter(|path| !check::is_path(&path.value)) {
-        let message = format!(
-            "`{}` is no path below the root, written without leading slash",
-            path.value
-        );
-        table.note(path.problem(message));
-    }
-    let mut contents = Vec::new();
-    if let Some(source) = source {
-        let file = directory.join(&source.value);
-        if !file.is_file() {
-            table.note(source.problem(format!("there is no file `{}`", file.display())));
-        }
-        contents.push(Content::Source(file));
-    }
-    contents.extend(text.map(|text| Content::Text(text.value)));
-    contents.extend(target.map(|target| Content::Target(target.value)));
-    if contents.len() != 1 {
-        let place = table.located(());
-        table.note(
-            place.problem("exactly one of `source`, `content` and `target` is needed".to_owned()),
-        );
-    }
-    let mode = mode.map_or(Some(0o644), |mode| {
-        let bits = check::mode(&mode.value);
-        if bits.is_none() {
-            table.note(mode.problem(format!("`{}` is no mode such as `0644`", mode.value)));
-        }
-        bits
-    });
-    let owner = owner.map_or(Some(("root".to_owned(), "root".to_owned())), |owner| {
-        let pair = check::owner(&owner.value);
-        if pair.is_none() {
-            table.note(owner.problem(format!(
-                "`{}` is no owner such as `root` or `root:mail`",
-                owner.value
-            )));
-        }
-        pair
-    });
-    let (user, group) = owner?;
-    Some(File {
-        path: path?.value,
-        content: contents.pop()?,
-        mode: mode?,
-        user,
-        group,
-    })
-}
-
-fn read_user(table: &mut Table<'_, '_>) -> Option<User> {
-    let name = table.string("name");
-    let uid = table.number("uid");
-    let home = table.string("home");
-    let shell = table.string("shell");
-    let groups = table.strings("groups");
-    match &name {
-        None => table.missing("name"),
-        Some(name) if !check::is_account(&name.value) => {
-            table.note(name.problem(format!("`{}` is no name of a user", name.value)));
-        }
-        Some(_) => {}
-    }
-    if uid.is_none() {
-        table.missing("uid");
-    }
-    for path in [&home, &shell].into_iter().flatten() {
-        let inner = path.value.strip_prefix('/');
-        if !inner.is_some_and(check::is_path) || path.value.contains(':') {
-            table.note(path.problem(format!("`{}` is no absolute path", path.value)));
-        }
-    }
-    for group in groups
-        .iter()
-        .filter(|group| !check::is_account(&group.value))
-    {
-        table.note(group.problem(format!("`{}` is no name of a group", group.value)));
-    }
-    let name = name?.value;
-    Some(User {
-        uid: uid?.value,
-        home: home.map_or_else(|| format!("/home/{name}"), |home| home.value),
-        shell: shell.map_or_else(|| "/usr/sbin/nologin".to_owned(), |shell| shell.value),
-        groups: groups.into_iter().map(|group| group.value).collect(),
-        name,
-    })
-}
-
 impl Document {
     /// Lays a child over this: its words win, its lists are appended.
     pub(super) fn extended_by(mut self, child: Self) -> Self {
@@ -350,12 +246,16 @@ impl Document {
             own.files.extend(new.files);
         }
         self.files.extend(child.files);
+        self.directories.extend(child.directories);
         self.kernel = match (self.kernel, child.kernel) {
             (Some(own), Some(new)) => Some(own.extended_by(new)),
             (own, new) => new.or(own),
         };
         self.test = self.test.extended_by(child.test);
         self.users.extend(child.users);
+        self.groups.extend(child.groups);
+        self.settings = self.settings.extended_by(child.settings);
+        self.outputs = self.outputs.extended_by(child.outputs);
         self.enable.extend(child.enable);
         self.disable.extend(child.disable);
         self.mask.extend(child.mask);
@@ -391,6 +291,7 @@ impl Kernel {
         self.exclude_modules.extend(child.exclude_modules);
         self.firmware.extend(child.firmware);
         self.initrd_modules.extend(child.initrd_modules);
+        self.load.extend(child.load);
         self
     }
 }

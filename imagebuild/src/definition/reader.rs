@@ -28,8 +28,31 @@ pub(super) struct Located<T> {
 }
 
 impl<T> Located<T> {
+    /// Places a value that no file holds: nothing can be wrong with it.
+    pub(super) fn nowhere(value: T) -> Self {
+        Self {
+            value,
+            span: 0..0,
+            source: Source::new(Path::new(""), ""),
+        }
+    }
+
     pub(super) fn problem(&self, message: String) -> Problem {
         self.source.problem(self.span.clone(), message)
+    }
+
+    /// Places another value where this one stands.
+    pub(super) fn with<U>(&self, value: U) -> Located<U> {
+        Located {
+            value,
+            span: self.span.clone(),
+            source: self.source.clone(),
+        }
+    }
+
+    /// Takes place and value apart.
+    pub(super) fn apart(self) -> (Located<()>, T) {
+        (self.with(()), self.value)
     }
 }
 
@@ -150,6 +173,20 @@ impl<'i, 'p> Table<'i, 'p> {
         self.number_of(key, &value)
     }
 
+    /// Takes `true` or `false`.
+    pub(super) fn truth(&mut self, key: &'static str) -> Option<Located<bool>> {
+        let value = self.take(key)?;
+        if let DeValue::Boolean(truth) = value.get_ref() {
+            return Some(Located {
+                value: *truth,
+                span: value.span(),
+                source: self.source.clone(),
+            });
+        }
+        self.wrong(key, "true or false", &value);
+        None
+    }
+
     fn number_of(&mut self, key: &str, value: &Spanned<DeValue<'i>>) -> Option<Located<u32>> {
         let number = match value.get_ref() {
             DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok(),
@@ -186,6 +223,13 @@ impl<'i, 'p> Table<'i, 'p> {
             .into_iter()
             .filter_map(|value| self.text_of(key, value))
             .collect()
+    }
+
+    /// Takes a list of strings, or notices that there is none.
+    pub(super) fn optional_strings(&mut self, key: &'static str) -> Option<Vec<Located<String>>> {
+        let there = self.entries.contains_key(key);
+        let strings = self.strings(key);
+        there.then_some(strings)
     }
 
     /// Takes a list of numbers; a key that is absent is an empty list.
@@ -235,6 +279,49 @@ impl<'i, 'p> Table<'i, 'p> {
             Some(pairs)
         })
         .unwrap_or_default()
+    }
+
+    /// Takes a table of settings: texts and numbers under dotted names, quoted or not.
+    pub(super) fn settings(
+        &mut self,
+        key: &'static str,
+    ) -> Vec<(Located<String>, Located<String>)> {
+        self.table(key, |table| {
+            let mut pairs = Vec::new();
+            table.flatten("", &mut pairs);
+            Some(pairs)
+        })
+        .unwrap_or_default()
+    }
+
+    fn flatten(&mut self, prefix: &str, pairs: &mut Vec<(Located<String>, Located<String>)>) {
+        for (name, (span, value)) in std::mem::take(&mut self.entries) {
+            let name = format!("{prefix}{name}");
+            let located = |value: String, span: Range<usize>| Located {
+                value,
+                span,
+                source: self.source.clone(),
+            };
+            let place = value.span();
+            match value.get_ref() {
+                DeValue::String(text) => {
+                    let text = located(text.to_string(), place);
+                    pairs.push((located(name, span), text));
+                }
+                DeValue::Integer(number) if number.radix() == 10 => {
+                    let text = located(number.as_str().to_owned(), place);
+                    pairs.push((located(name, span), text));
+                }
+                DeValue::Table(_) => {
+                    let DeValue::Table(inner) = value.into_inner() else {
+                        continue;
+                    };
+                    let mut inner = Table::new(inner, place, &self.source, self.problems);
+                    inner.flatten(&format!("{name}."), pairs);
+                }
+                _ => self.wrong(&name, "a string or a number", &value),
+            }
+        }
     }
 
     fn child<T>(

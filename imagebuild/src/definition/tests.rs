@@ -381,6 +381,182 @@ fn checks_are_inherited_and_need_no_new_lock() {
     assert_eq!(request(&host), request(&load("[[user]]", "[kernel]")));
 }
 
+/// What a definition says beside packages: all of it.
+const RICH: &str = r#"
+name = "rich"
+extends = "../base"
+timezone = "Europe/Berlin"
+outputs = ["oci", "oci"]
+[[directory]]
+path = "srv/site"
+source = "site"
+owner = "ops:adm"
+mode = "0750"
+[[user]]
+name = "web"
+uid = 900
+system = true
+group = "sites"
+comment = "Serves"
+ssh-keys = []
+[[group]]
+name = "sites"
+gid = 901
+members = ["ops"]
+[[units.drop-in]]
+unit = "ssh.service"
+name = "10-x.conf"
+content = "[Service]\nNice=1\n"
+[sysctl]
+net.ipv4.ip_forward = 1
+"kernel.core_pattern" = "|/bin/false"
+[locale]
+default = "de_DE.UTF-8"
+generate = ["de_DE.UTF-8", "C.UTF-8"]
+[budget]
+tree = "400 MB"
+[disk]
+slot = "1 GiB"
+[oci]
+entrypoint = ["/usr/bin/web"]
+ports = ["443/tcp"]
+env = { A = "b" }
+[oci.labels]
+"org.example" = "x"
+"#;
+
+fn rich(text: &str) -> Result<Definition, Vec<Problem>> {
+    let site = site(&[
+        ("base/image.toml", BASE),
+        ("base/keys.pgp", ""),
+        ("rich/image.toml", text),
+        ("rich/key.pub", ""),
+        ("rich/site/b/page", "hello"),
+        ("rich/site/run", "#!"),
+    ]);
+    let run = site.path().join("rich/site/run");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions(run, mode).unwrap();
+    std::os::unix::fs::symlink("b/page", site.path().join("rich/site/index")).unwrap();
+    load(&site.path().join("rich"))
+}
+
+#[test]
+fn settings_become_files() {
+    let rich = rich(RICH).unwrap();
+    let text = |path: &str| {
+        let file = rich.files.iter().find(|file| file.path == path);
+        let file = file.unwrap_or_else(|| panic!("no `{path}`"));
+        match &file.content {
+            Content::Text(text) => text.clone(),
+            Content::Target(target) => format!("-> {target}"),
+            Content::Source(_) => format!("{:o} {}:{}", file.mode, file.user, file.group),
+        }
+    };
+    let cases = [
+        (
+            "etc/sysctl.d/90-image.conf",
+            "kernel.core_pattern = |/bin/false\nnet.ipv4.ip_forward = 1\n",
+        ),
+        ("etc/locale.conf", "LANG=de_DE.UTF-8\n"),
+        ("etc/localtime", "-> ../usr/share/zoneinfo/Europe/Berlin"),
+        ("etc/timezone", "Europe/Berlin\n"),
+        (
+            "etc/systemd/system/ssh.service.d/10-x.conf",
+            "[Service]\nNice=1\n",
+        ),
+        ("srv/site/b/page", "644 ops:adm"),
+        ("srv/site/run", "755 ops:adm"),
+        ("srv/site/index", "-> b/page"),
+    ];
+    for (path, expected) in cases {
+        assert_eq!(text(path), expected, "{path}");
+    }
+    let directories: Vec<_> = rich
+        .directories
+        .iter()
+        .map(|one| (one.path.as_str(), one.mode))
+        .collect();
+    let expected = [("srv/site", Some(0o750)), ("srv/site/b", None)];
+    assert_eq!(directories, expected);
+    assert_eq!(rich.users[1].home, NO_HOME);
+    assert_eq!(rich.users[1].group.as_deref(), Some("sites"));
+    assert_eq!(rich.groups[0].members, ["ops"]);
+    assert_eq!(rich.outputs, [Output::Oci]);
+    assert_eq!(rich.budget.tree, Some(400_000_000));
+    assert_eq!(rich.disk.slot, Some(1 << 30));
+    assert_eq!(rich.oci.env["A"], "b");
+    assert!(rich.locale.generate.iter().eq(["de_DE.UTF-8"]));
+    assert_eq!(rich.ancestors.len(), 2);
+    assert!(rich.ancestors[1].ends_with("rich"));
+}
+
+#[test]
+fn mistakes_in_settings_are_found_in_their_places() {
+    let cases = [
+        ("uid = 900", "uid = 1900", "is no number of a system user"),
+        ("system = true", "system = 1", "expected true or false"),
+        ("gid = 901", "gid = 1000", "group `sites` is taken"),
+        ("ssh-keys = []", "ssh-keys = [\"x y\"]", "no type of key"),
+        (
+            "ssh-keys = []",
+            "ssh-keys = [\"ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIA==\"]",
+            "of another type",
+        ),
+        (
+            "ssh-keys = []",
+            "ssh-keys = [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA==\"]",
+            "keys need a `home`",
+        ),
+        ("10-x.conf", "10-x.txt", "does not end in `.conf`"),
+        ("unit = \"ssh.service\"", "unit = \"ssh\"", "is no unit"),
+        (
+            "ip_forward = 1",
+            "ip_forward = true",
+            "a string or a number",
+        ),
+        ("\"kernel.core_pattern\"", "\"a b\"", "no name of a kernel"),
+        ("default = \"de", "default = \"fr", "`locale.generate`"),
+        ("\"de_DE.UTF-8\",", "\"de_DE\",", "`de_DE` is no locale"),
+        ("Europe/Berlin", "../x", "is no time zone"),
+        ("400 MB", "400", "is no size"),
+        ("[\"oci\", ", "[\"iso\", ", "`iso` is none of `raw`"),
+        ("[\"oci\", ", "[\"raw\", ", "`raw` needs a `kernel`"),
+        ("443/tcp", "0/tcp", "is no port"),
+        ("A = \"b\"", "A = 1", "expected a string"),
+        ("source = \"site\"", "source = \"no\"", "failed to copy"),
+        (
+            "[sysctl]",
+            "[sign]\nkye = \"x\"\n[sysctl]",
+            "unknown key `kye`",
+        ),
+        (
+            "[sysctl]",
+            "[sign]\nkey = \"x\"\n[sysctl]",
+            "there is no file",
+        ),
+        (
+            "[sysctl]",
+            "[[file]]\npath = \"etc/locale.conf\"\ncontent = \"\"\n[sysctl]",
+            "is written from `[locale]`",
+        ),
+        (
+            "[[user]]",
+            "[[directory]]\npath = \"srv/site\"\n[[user]]",
+            "given twice",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        let text = RICH.replacen(from, to, 1);
+        assert_ne!(text, RICH, "{from}");
+        let problems = rich(&text).unwrap_err();
+        let found = problems
+            .iter()
+            .any(|problem| problem.to_string().contains(expected) && problem.position().is_some());
+        assert!(found, "{to}: {problems:?}");
+    }
+}
+
 #[test]
 fn an_absent_definition_is_a_problem() {
     let problems = load(Path::new("/nonexistent")).unwrap_err();

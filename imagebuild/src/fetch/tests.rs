@@ -86,15 +86,11 @@ fn locked(bytes: &[u8]) -> Locked {
             suites: vec![],
         },
         packages: None,
-        files: vec![],
-        users: vec![],
-        units: crate::definition::Units::default(),
-        kernel: None,
         loaders: Some(Loaders {
             packages: vec!["hello".to_owned()],
             files: BTreeMap::new(),
         }),
-        checks: image_manifest::Checks::default(),
+        ..Definition::default()
     };
     let lock = Lock {
         request: Request::of(&definition).digest(),
