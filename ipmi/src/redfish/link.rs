@@ -3,6 +3,7 @@
 //! It refuses to send a request twice, unless the first surely never left; to follow a redirect to another host;
 //! to read without a bound; and to go on with a BMC whose key changed between two connections.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +36,8 @@ const ANSWER: Duration = Duration::from_mins(1);
 /// How many redirects are followed.
 const REDIRECTS: usize = 3;
 
-/// A request.
-#[derive(Clone, Debug)]
+/// A request; its body may be a password.
+#[derive(Clone)]
 pub(super) struct Ask {
     pub(super) method: Method,
     pub(super) path: String,
@@ -44,12 +45,24 @@ pub(super) struct Ask {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// An answer.
-#[derive(Clone, Debug)]
+impl fmt::Debug for Ask {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.method, self.path)
+    }
+}
+
+/// An answer; its head may be a session's token.
+#[derive(Clone)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} with {} bytes", self.status, self.body.len())
+    }
 }
 
 /// Why there is no answer.
@@ -349,4 +362,30 @@ fn request(host: &str, port: u16, ask: &Ask) -> Result<Request<Full<Bytes>>, Err
             resource::printable(&ask.path)
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_and_its_answer_are_shown_without_what_is_secret() {
+        const SECRET: &str = "canary-password";
+        let ask = Ask {
+            method: Method::POST,
+            path: "/redfish/v1/SessionService/Sessions".to_owned(),
+            body: Some(serde_json::json!({ "Password": SECRET })),
+            headers: vec![(header::AUTHORIZATION, HeaderValue::from_static(SECRET))],
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("x-auth-token", HeaderValue::from_static(SECRET));
+        let answer = Answer {
+            status: 201,
+            headers,
+            body: Bytes::from_static(SECRET.as_bytes()),
+        };
+        let shown = format!("{ask:?} {answer:?}");
+        assert!(!shown.contains(SECRET), "{shown}");
+        assert!(shown.contains("POST /redfish/v1/SessionService"), "{shown}");
+    }
 }
