@@ -36,8 +36,9 @@ pub const CA_FILE: &str = "ca.pem";
 const VALID: Duration = Duration::from_hours(90 * 24);
 const RENEW_BEFORE: Duration = Duration::from_hours(30 * 24);
 
-/// How often it is looked at: a certificate that an operator replaces is served after this time at most.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_mins(10);
+/// How often it is looked at: a certificate that an operator replaces is served after this time at most, and one that a
+/// clock without battery made in 1970 is of use no longer once the clock is set.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_mins(1);
 
 /// What the certificate is good for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +67,14 @@ pub enum TlsError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Others can read a key.
+    #[error("`{}` can be read by others (mode {mode:04o}); chmod it to 0600", path.display())]
+    Open {
+        /// The key.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
     },
     /// A file holds something else than it should.
     #[error("`{}` holds no {expected}", path.display())]
@@ -112,6 +121,10 @@ impl TlsError {
             Self::KeyMissing { .. } => Some(
                 "restore the key from a backup; or remove both to make a new authority, which every operator must \
                  then be given and every running host boots again to learn",
+            ),
+            Self::Open { .. } => Some(
+                "if others had a look, remove key and certificate to make a new authority: whoever has the key can \
+                 pass for the appliance",
             ),
             Self::Mismatch { .. } => Some("give the files that were made together"),
             Self::Content { .. } => Some(

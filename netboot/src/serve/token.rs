@@ -4,13 +4,14 @@
 //! stored: they are derived from the appliance's key and the boot's id, so that they outlive a restart and stand on no
 //! disk.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use image_manifest::{Digest, Hasher};
 use subtle::ConstantTimeEq as _;
+
+use crate::durable::{self, Readable};
 
 /// Name of the key's file in the data directory.
 const FILE: &str = "boot.key";
@@ -49,6 +50,14 @@ pub enum KeyError {
         /// Why.
         source: io::Error,
     },
+    /// Others can read the file.
+    #[error("`{}` can be read by others (mode {mode:04o}); chmod it to 0600, or remove it, and running boots start again", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// The file holds something else.
     #[error("`{}` is not a key of {KEY} bytes; remove it, and running boots start again", path.display())]
     Length {
@@ -69,6 +78,11 @@ impl TokenKey {
     }
 
     fn read(file: File, path: PathBuf) -> Result<Self, KeyError> {
+        match durable::open_to_others(&file) {
+            Ok(None) => {}
+            Ok(Some(mode)) => return Err(KeyError::Open { path, mode }),
+            Err(source) => return Err(KeyError::Read { path, source }),
+        }
         let mut bytes = Vec::with_capacity(KEY);
         match file.take(KEY as u64 + 1).read_to_end(&mut bytes) {
             Ok(_) => <[u8; KEY]>::try_from(bytes)
@@ -81,18 +95,7 @@ impl TokenKey {
     fn create(data: &Path, path: PathBuf) -> Result<Self, KeyError> {
         let mut key = [0; KEY];
         getrandom::fill(&mut key).map_err(KeyError::Random)?;
-        // Written whole under another name first: a key cut short by a crash would lock the
-        // appliance out of its own boots.
-        let unfinished = data.join(format!("{FILE}.new"));
-        let written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&unfinished)
-            .and_then(|mut file| file.write_all(&key).and_then(|()| file.sync_all()))
-            .and_then(|()| std::fs::rename(&unfinished, &path))
-            .and_then(|()| File::open(data)?.sync_all());
+        let written = durable::write(data, FILE, &key, Readable::Owner);
         match written {
             Ok(()) => Ok(Self(key)),
             Err(source) => Err(KeyError::Write { path, source }),
@@ -218,9 +221,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let data = tempfile::tempdir().unwrap();
+        TokenKey::open(data.path()).unwrap();
+        let path = data.path().join(FILE);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let refused = TokenKey::open(data.path()).unwrap_err();
+        assert!(refused.to_string().contains("0644"), "{refused}");
+    }
+
+    #[test]
     fn a_key_of_another_length_is_refused() {
         let data = tempfile::tempdir().unwrap();
-        std::fs::write(data.path().join(FILE), b"short").unwrap();
+        durable::write(data.path(), FILE, b"short", Readable::Owner).unwrap();
         let opened = TokenKey::open(data.path());
         assert!(matches!(opened, Err(KeyError::Length { .. })));
     }

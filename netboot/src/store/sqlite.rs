@@ -16,6 +16,7 @@ use super::{
     BOOTS_AT_START, BOOTS_PER_HOST, BootRow, Change, DocumentRow, EventRow, LeaseRow, RecordRow,
     Store, StoreError, Stored, StoredBoot,
 };
+use crate::durable;
 
 /// Name of the file in the data directory.
 pub(crate) const FILE: &str = "netboot.db";
@@ -44,6 +45,12 @@ impl Sqlite {
     /// When the file cannot be opened, or has a newer schema than this program knows.
     pub async fn open(data: &Path) -> Result<Self, StoreError> {
         let path = data.join(FILE);
+        // Its logs get the mode that it has.
+        let files = ["", "-wal", "-shm", "-journal"].map(|log| data.join(format!("{FILE}{log}")));
+        durable::keep_private(&path, &files).map_err(|source| StoreError::Open {
+            path: path.clone(),
+            source: source.into(),
+        })?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .journal_mode(SqliteJournalMode::Wal)

@@ -20,7 +20,7 @@ use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::given::read;
+use super::given::{read, read_private};
 use super::{CA_FILE, Names, TlsError};
 use crate::durable::{self, Readable};
 
@@ -48,7 +48,7 @@ impl Authority {
         let (key_path, path) = (data.join(KEY_FILE), data.join(CA_FILE));
         let key = match (key_path.exists(), path.exists()) {
             (true, _) => {
-                let pem = Zeroizing::new(read(&key_path)?);
+                let pem = Zeroizing::new(read_private(&key_path)?);
                 std::str::from_utf8(&pem)
                     .ok()
                     .and_then(|pem| KeyPair::from_pem(pem).ok())

@@ -2,6 +2,8 @@
 //!
 //! It refuses a chain without the authority at its end: hosts are told that one's digest and nothing else.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use rustls::crypto::ring;
@@ -10,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::TlsError;
+use crate::durable;
 
 /// Largest file of certificates or of a key: a chain of five RSA certificates takes 10 KiB.
 const FILE_MAX: u64 = 256 << 10;
@@ -54,13 +57,31 @@ impl Given {
 
 /// Reads a small file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_MAX).read_to_end(&mut bytes))
-        .map_err(|source| TlsError::Read {
+    read_open(&File::open(path).map_err(reading(path))?, path)
+}
+
+/// Reads a small file that nobody else may read.
+pub(super) fn read_private(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let file = File::open(path).map_err(reading(path))?;
+    match durable::open_to_others(&file).map_err(reading(path))? {
+        None => read_open(&file, path),
+        Some(mode) => Err(TlsError::Open {
             path: path.to_owned(),
-            source,
-        })?;
+            mode,
+        }),
+    }
+}
+
+fn read_open(file: &File, path: &Path) -> Result<Vec<u8>, TlsError> {
+    // Had before, so that no copy of a key is left where it grew.
+    let mut bytes = Vec::with_capacity(4 << 10);
+    file.take(FILE_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(reading(path))?;
     Ok(bytes)
+}
+
+fn reading(path: &Path) -> impl FnOnce(io::Error) -> TlsError {
+    let path = path.to_owned();
+    |source| TlsError::Read { path, source }
 }

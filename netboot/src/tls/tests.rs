@@ -167,6 +167,18 @@ async fn a_given_certificate_is_served_and_its_authority_published() {
 }
 
 #[test]
+fn an_authority_whose_key_others_can_read_is_not_used() {
+    let data = tempfile::tempdir().unwrap();
+    Tls::open(data.path(), names(), None, NOW).unwrap();
+    let key = data.path().join("ca.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let refused = Tls::open(data.path(), names(), None, NOW).unwrap_err();
+    assert!(refused.to_string().contains("0640"), "{refused}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o400)).unwrap();
+    assert!(Tls::open(data.path(), names(), None, NOW).is_ok());
+}
+
+#[test]
 fn nothing_secret_is_shown() {
     let data = tempfile::tempdir().unwrap();
     let tls = Tls::open(data.path(), names(), None, NOW).unwrap();

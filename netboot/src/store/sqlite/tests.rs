@@ -80,3 +80,38 @@ async fn a_store_that_cannot_be_opened_again_is_asked_for_with_every_commit() {
     std::fs::rename(&away, data.path().join(FILE)).unwrap();
     store.commit(&leases(1)).await.unwrap();
 }
+
+#[tokio::test]
+async fn only_its_owner_reads_the_store() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let data = tempfile::tempdir().unwrap();
+    let modes = || {
+        let files = std::fs::read_dir(data.path()).unwrap();
+        let mode = |file: std::io::Result<std::fs::DirEntry>| {
+            let file = file.unwrap();
+            let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+            (file.file_name().into_string().unwrap(), mode)
+        };
+        files.map(mode).collect::<BTreeMap<_, _>>()
+    };
+    let mut store = Sqlite::open(data.path()).await.unwrap();
+    store.commit(&leases(3)).await.unwrap();
+    let made = modes();
+    assert!(made.len() > 1, "with its log: {made:?}");
+    assert!(made.values().all(|mode| *mode == 0o600), "{made:?}");
+
+    // An older version made it for everybody to read.
+    store.abandon().await;
+    drop(store);
+    for name in modes().keys() {
+        let open = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(data.path().join(name), open).unwrap();
+    }
+    let mut store = Sqlite::open(data.path()).await.unwrap();
+    store.commit(&leases(4)).await.unwrap();
+    let tightened = modes();
+    assert!(
+        tightened.values().all(|mode| *mode == 0o600),
+        "{tightened:?}"
+    );
+}
