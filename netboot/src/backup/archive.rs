@@ -2,6 +2,7 @@
 //!
 //! It refuses entries that the manifest does not name, in another order, or with paths that lead out.
 
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::path::{Component, Path};
 
@@ -11,6 +12,9 @@ use super::{BackupError, Entry, FILES_MAX, FORMAT, MANIFEST, Manifest, What};
 
 /// Largest manifest that is read.
 const MANIFEST_MAX: u64 = 16 << 20;
+
+/// Most that is read of an archive between two files: a head and the long name before it, which stand in memory.
+const HEADS_MAX: u64 = 1 << 20;
 
 /// Writes an archive; `open` returns the bytes of a file.
 pub(super) fn write<R: Read>(
@@ -50,18 +54,27 @@ pub(super) fn read(
     from: impl Read,
     mut make: impl FnMut(&Entry, Option<&mut dyn Read>) -> Result<(), BackupError>,
 ) -> Result<Manifest, BackupError> {
-    let mut tar = tar::Archive::new(from);
+    let left = Cell::new(0);
+    let mut tar = tar::Archive::new(Bounded(from, &left));
+    left.set(HEADS_MAX);
     let mut entries = tar.entries().map_err(BackupError::Archive)?;
     let unusable = |why: &str| BackupError::Unusable(why.to_owned());
-    let mut next = || match entries.next() {
-        None => Ok(None),
-        Some(Ok(entry)) => Ok(Some(entry)),
-        Some(Err(error)) => Err(BackupError::Archive(error)),
+    let mut next = || {
+        left.set(HEADS_MAX);
+        match entries.next() {
+            None => Ok(None),
+            Some(Ok(entry)) => {
+                left.set(entry.size().saturating_add(HEADS_MAX));
+                Ok(Some(entry))
+            }
+            Some(Err(error)) => Err(BackupError::Archive(error)),
+        }
     };
     let first = next()?.filter(|first| first.path_bytes() == MANIFEST.as_bytes());
     let first = first.ok_or_else(|| unusable("it does not begin with a manifest"))?;
-    let manifest: Manifest = serde_json::from_reader(first.take(MANIFEST_MAX))
-        .map_err(|_| unusable("its manifest cannot be read"))?;
+    let first = io::BufReader::new(first.take(MANIFEST_MAX));
+    let manifest: Manifest =
+        serde_json::from_reader(first).map_err(|_| unusable("its manifest cannot be read"))?;
     check(&manifest)?;
     for entry in &manifest.entries {
         let damaged = || BackupError::Damaged {
@@ -102,7 +115,8 @@ fn check(manifest: &Manifest) -> Result<(), BackupError> {
     if manifest.format != FORMAT {
         return unusable(format!(
             "its form is {}, and this program knows {FORMAT}; it was written by version {}",
-            manifest.format, manifest.version
+            manifest.format,
+            manifest.version.escape_debug()
         ));
     }
     if manifest.entries.len() > FILES_MAX {
@@ -114,16 +128,39 @@ fn check(manifest: &Manifest) -> Result<(), BackupError> {
             What::File { .. } => &entry.path,
         };
         if !stays(&entry.path) || !stays(target) {
-            return unusable(format!("`{}` leads out of the directory", entry.path));
+            return unusable(format!(
+                "`{}` leads out of the directory",
+                entry.path.escape_debug()
+            ));
         }
     }
     Ok(())
 }
 
-/// Tells whether a path goes down only.
+/// Tells whether a path goes down only, and can be shown.
 fn stays(path: &str) -> bool {
+    if path.contains(char::is_control) {
+        return false;
+    }
     let mut parts = Path::new(path).components().peekable();
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// Reads no more than is left, and ends an archive that goes on.
+struct Bounded<'a, R>(R, &'a Cell<u64>);
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = self.1.get();
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
+        if most == 0 && !into.is_empty() {
+            let why = "a name in it is too long";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        let read = self.0.read(&mut into[..most])?;
+        self.1.set(left.saturating_sub(read as u64));
+        Ok(read)
+    }
 }
 
 /// Hashes what is read.

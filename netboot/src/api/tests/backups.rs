@@ -183,8 +183,37 @@ async fn an_archive_that_leads_out_of_the_directory_is_refused() {
             "{path}: {checked:?}"
         );
     }
+    let escape = check(&*manifest("a\u{1b}[2Jb")).unwrap_err();
+    assert!(matches!(escape, BackupError::Unusable(_)), "{escape:?}");
+    assert!(!escape.to_string().contains('\u{1b}'), "{escape:?}");
     assert!(matches!(
         check(&b"no tar"[..]),
         Err(BackupError::Archive(_) | BackupError::Unusable(_))
     ));
+}
+
+/// Counts what is read.
+struct Counted<'a, R>(R, &'a std::cell::Cell<u64>);
+
+impl<R: std::io::Read> std::io::Read for Counted<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.0.read(into)?;
+        self.1.set(self.1.get() + read as u64);
+        Ok(read)
+    }
+}
+
+#[tokio::test]
+async fn an_archive_whose_names_fill_the_memory_is_not_read_to_their_end() {
+    use std::io::Read as _;
+    const HUGE: u64 = 1 << 40;
+    let mut head = tar::Header::new_gnu();
+    head.set_entry_type(tar::EntryType::GNULongName);
+    head.set_size(HUGE);
+    head.set_cksum();
+    let name = std::io::repeat(b'a').take(64 << 20);
+    let read = std::cell::Cell::new(0);
+    let checked = check(Counted(head.as_bytes().chain(name), &read));
+    assert!(checked.is_err());
+    assert!(read.get() < 32 << 20, "{} bytes were read", read.get());
 }
