@@ -62,6 +62,11 @@ fn the_first_record_that_does_not_fit_is_named() {
             changed(3),
         ),
         (
+            "a field that is written twice, of which a reader may see the other",
+            tampered(|log| log[2].body = log[2].body.replacen('{', "{\"who\":\"eve\",", 1)),
+            changed(3),
+        ),
+        (
             "an edited time",
             tampered(|log| log[1].at_ms -= 1),
             changed(2),
