@@ -21,10 +21,10 @@ mod site;
 mod tests;
 mod tokens;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -42,7 +42,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
-use crate::auth::{Failures, Pace, Role, TokenError, Tokens};
+use crate::auth::{Failures, Pace, Refusals, Role, TokenError, Tokens};
 use crate::operate::{Ledger, Operator};
 use crate::serve::connections::{self, Service, Speech};
 use crate::serve::http::{Limits, Peer};
@@ -81,8 +81,9 @@ const CONSOLES: usize = 64;
 /// Requests a second, and at once: a person types one, `--follow` asks twice a second, a script runs eight at once.
 const PER_TOKEN: (u32, u32) = (30, 120);
 const PER_PEER: (u32, u32) = (60, 240);
-/// Refusals that are written to the audit log for each address; the others are counted.
-const REFUSALS: (u32, u32) = (1, 60);
+
+/// Sites that are sent at once: each takes some hundred megabytes until it is judged.
+const UPLOADS: usize = 4;
 
 /// How the site of now is found.
 pub(crate) type SiteOf = Arc<dyn Fn() -> Arc<Site> + Send + Sync>;
@@ -110,9 +111,11 @@ pub(crate) struct Api {
     by_token: Pace<String>,
     by_peer: Pace<std::net::IpAddr>,
     failures: Failures,
-    refusals: Pace<std::net::IpAddr>,
-    unrecorded: AtomicU64,
+    refusals: Refusals,
     consoles: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    /// Hosts whose BMC is read for somebody.
+    inventories: Mutex<BTreeSet<Arc<str>>>,
     backups: Arc<Semaphore>,
     /// Tokens are changed one after the other: who is the last admin depends on it.
     token_changes: tokio::sync::Mutex<()>,
@@ -168,9 +171,10 @@ impl Api {
             by_token: Pace::new(PER_TOKEN.0, PER_TOKEN.1),
             by_peer: Pace::new(PER_PEER.0, PER_PEER.1),
             failures: Failures::default(),
-            refusals: Pace::new(REFUSALS.0, REFUSALS.1),
-            unrecorded: AtomicU64::new(0),
+            refusals: Refusals::default(),
             consoles: Arc::new(Semaphore::new(CONSOLES)),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
+            inventories: Mutex::default(),
             backups: Arc::new(Semaphore::new(1)),
             token_changes: tokio::sync::Mutex::default(),
             answers,
@@ -225,6 +229,7 @@ struct From(SocketAddr);
 /// The document of [`openapi`] says the same; a test asks every route of it with every role.
 fn router(api: &Arc<Api>) -> Router {
     let whole = DefaultBodyLimit::max(SITE_MAX);
+    let few = from_fn_with_state(Arc::clone(api), guard::one_of_few);
     let viewer = Router::new()
         .route("/v1/hosts", get(hosts::list))
         .route("/v1/hosts/{name}", get(hosts::one))
@@ -242,9 +247,12 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/v1/rollouts", post(rollouts::start))
         .route("/v1/rollouts/{id}/{control}", post(rollouts::control))
         .route("/v1/hosts/{name}/console", post(console::open))
-        .route("/v1/site/plan", post(site::plan).layer(whole));
+        .route(
+            "/v1/site/plan",
+            post(site::plan).layer(whole).layer(few.clone()),
+        );
     let admin = Router::new()
-        .route("/v1/site", post(site::apply).layer(whole))
+        .route("/v1/site", post(site::apply).layer(whole).layer(few))
         .route("/v1/enroll", post(orders::enroll))
         .route("/v1/audit", get(records::audit))
         .route("/v1/audit/verify", get(records::verify))

@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::pace::{Failures, Pace};
+pub(crate) use self::pace::{Failures, Pace, Refusals, client};
 pub use self::token::{KIND, TokenRow, TokenView, Wanted};
 pub(crate) use self::tokens::{Caller, FIRST_FILE, Tokens};
 pub use self::tokens::{Denied, TokenError};

@@ -14,7 +14,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use ipmi::Console;
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::hosts::find;
 use super::openapi::Refusals;
@@ -25,6 +26,15 @@ use crate::operate::{Deed, Refusal};
 
 /// A console that nobody types into is closed after this time: a BMC has few of them, most of them one.
 const IDLE: Duration = Duration::from_hours(4);
+
+/// How often it is looked whether the token that opened a console was revoked, or has expired.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How long somebody may take none of what a console shows.
+const STALLED: Duration = Duration::from_mins(1);
+
+/// What is shown last to whom the console is taken from.
+const FAREWELL: &[u8] = b"\r\n[the token admits nobody any more]\r\n";
 
 /// Opens the serial console of a host.
 ///
@@ -87,7 +97,8 @@ pub(super) async fn open(
         .map_err(Refusal::from)?;
     tokio::spawn(async move {
         if let Ok(upgraded) = upgrade.await {
-            relay(TokioIo::new(upgraded), console).await;
+            let admits = || api.tokens.is_live(&who.name, now());
+            relay(TokioIo::new(upgraded), console, admits).await;
         }
         tracing::info!(
             host = name.as_str(),
@@ -103,10 +114,16 @@ pub(super) async fn open(
     Ok(response)
 }
 
-/// Carries bytes both ways until one side ends.
-async fn relay(stream: TokioIo<hyper::upgrade::Upgraded>, mut console: Console) {
+/// Carries bytes both ways until one side ends, nobody types for long, or the token admits nobody any more.
+async fn relay(
+    stream: impl AsyncRead + AsyncWrite,
+    mut console: Console,
+    admits: impl Fn() -> bool,
+) {
     let (mut from, mut to) = tokio::io::split(stream);
     let mut typed = vec![0; 256];
+    let mut idle = Instant::now() + IDLE;
+    let mut looks = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
             shown = console.output.recv() => {
@@ -115,12 +132,13 @@ async fn relay(stream: TokioIo<hyper::upgrade::Upgraded>, mut console: Console) 
                     to.shutdown().await.ok();
                     return;
                 };
-                if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {
+                if !show(&mut to, &bytes).await {
                     return;
                 }
             }
-            read = tokio::time::timeout(IDLE, from.read(&mut typed)) => match read {
+            read = timeout_at(idle, from.read(&mut typed)) => match read {
                 Ok(Ok(length)) if length > 0 => {
+                    idle = Instant::now() + IDLE;
                     let bytes = Bytes::copy_from_slice(&typed[..length]);
                     if console.input.send(bytes).await.is_err() {
                         return;
@@ -128,6 +146,55 @@ async fn relay(stream: TokioIo<hyper::upgrade::Upgraded>, mut console: Console) 
                 }
                 _ => return,
             },
+            _ = looks.tick() => if !admits() {
+                if show(&mut to, FAREWELL).await {
+                    to.shutdown().await.ok();
+                }
+                return;
+            },
         }
+    }
+}
+
+/// Shows something; tells whether whoever looks took it in time.
+async fn show(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> bool {
+    let shown = async {
+        to.write_all(bytes).await?;
+        to.flush().await
+    };
+    matches!(timeout(STALLED, shown).await, Ok(Ok(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_console_ends_with_the_token_that_opened_it() {
+        let (shows, output) = mpsc::channel(4);
+        let (input, mut typed) = mpsc::channel(4);
+        let (mut person, stream) = tokio::io::duplex(1_024);
+        let live = Arc::new(AtomicBool::new(true));
+        let admits = {
+            let live = Arc::clone(&live);
+            move || live.load(Ordering::SeqCst)
+        };
+        let relayed = tokio::spawn(relay(stream, Console { output, input }, admits));
+        shows.send(Bytes::from_static(b"login: ")).await.unwrap();
+        person.write_all(b"root").await.unwrap();
+        assert_eq!(typed.recv().await.unwrap(), "root");
+        live.store(false, Ordering::SeqCst);
+        let mut shown = Vec::new();
+        let ended = timeout(3 * LOOK, person.read_to_end(&mut shown)).await;
+        ended.expect("it ends soon").unwrap();
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(shown.starts_with("login: "), "{shown}");
+        assert!(shown.contains("admits nobody any more"), "{shown}");
+        relayed.await.unwrap();
+        assert!(typed.recv().await.is_none(), "the BMC's session is closed");
     }
 }

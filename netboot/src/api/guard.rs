@@ -4,7 +4,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -12,14 +11,21 @@ use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use serde_json::json;
+use image_manifest::Digest;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Api, From, Problem};
-use crate::auth::{Caller, Denied, Role};
+use crate::auth::{Caller, Denied, Role, client};
 use crate::clock::now;
 use crate::operate::{Deed, Who};
 use crate::store::Urgency;
+
+/// Where somebody is whose address is not known.
+const NOWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+
+/// Longest request that is written down when it is refused.
+const REQUEST_MAX: usize = 2 << 10;
 
 /// Admits who has the role, and tells the handlers who it is.
 pub(super) async fn admit(
@@ -31,9 +37,9 @@ pub(super) async fn admit(
         .extensions()
         .get::<From>()
         .map(|from| from.0.ip().to_canonical());
-    let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let peer = peer.unwrap_or(NOWHERE);
     let asked = format!("{} {}", request.method(), request.uri().path());
-    if let Err(wait) = api.by_peer.take(&peer, Instant::now()) {
+    if let Err(wait) = api.by_peer.take(&client(peer), Instant::now()) {
         return too_fast(wait, "this address");
     }
     let caller = match api.identify(request.headers(), peer, &asked).await {
@@ -51,7 +57,7 @@ pub(super) async fn admit(
     };
     if caller.role < needed {
         let reason = format!("it has the role {}, and this needs {needed}", caller.role);
-        api.refused(&who, "request", &asked, serde_json::Value::Null, &reason)
+        api.refused(&who, "request", &asked, Value::Null, &reason)
             .await;
         let detail = format!("the token `{}` may not do this: {reason}", who.name);
         return Problem::new(403, "role", "the role is too low", detail)
@@ -60,6 +66,21 @@ pub(super) async fn admit(
     }
     request.extensions_mut().insert(who);
     next.run(request).await
+}
+
+/// Lets a few whole sites be sent at once, before a byte of them is read.
+pub(super) async fn one_of_few(
+    State(api): State<Arc<Api>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Ok(turn) = Arc::clone(&api.uploads).try_acquire_owned() else {
+        let detail = "other sites are being looked at; ask again in a moment";
+        return Problem::new(503, "uploads", "too many sites at once", detail).into_response();
+    };
+    let response = next.run(request).await;
+    drop(turn);
+    response
 }
 
 /// Answers who asks for what is not there.
@@ -120,7 +141,7 @@ impl Api {
             }
             Err(denied) => denied,
         };
-        let wait = self.failures.count(peer, Instant::now());
+        let wait = self.failures.count(client(peer), Instant::now());
         let stranger = Who {
             name: name.unwrap_or_default(),
             role: String::new(),
@@ -128,14 +149,8 @@ impl Api {
             scope: None,
         };
         let reason = denied.to_string();
-        self.refused(
-            &stranger,
-            "request",
-            asked,
-            serde_json::Value::Null,
-            &reason,
-        )
-        .await;
+        self.refused(&stranger, "request", asked, Value::Null, &reason)
+            .await;
         tokio::time::sleep(wait).await;
         let mut response = Problem::new(401, "token", "who are you?", reason)
             .help(help(denied))
@@ -146,24 +161,24 @@ impl Api {
         Err(response)
     }
 
-    /// Writes a refusal to the audit log; what one address asks for too often is counted in the next one.
+    /// Writes a refusal to the audit log; where there are too many, they are counted in the next one.
     pub(super) async fn refused(
         &self,
         who: &Who,
         action: &'static str,
         object: &str,
-        request: serde_json::Value,
+        request: Value,
         reason: &str,
     ) {
-        tracing::warn!(
-            token = who.name.as_str(), peer = ?who.peer, action, object, reason, "request refused"
-        );
-        let peer = who.peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-        if self.refusals.take(&peer, Instant::now()).is_err() {
-            self.unrecorded.fetch_add(1, Ordering::Relaxed);
+        let peer = client(who.peer.unwrap_or(NOWHERE));
+        let known = Some(who.name.as_str()).filter(|name| !name.is_empty());
+        let (token, asked) = (who.name.as_str(), who.peer);
+        let Some(more) = self.refusals.take(known, peer, Instant::now()) else {
+            tracing::debug!(token, peer = ?asked, action, object, reason, "request refused");
             return;
-        }
-        let more = match self.unrecorded.swap(0, Ordering::Relaxed) {
+        };
+        tracing::warn!(token, peer = ?asked, action, object, reason, "request refused");
+        let more = match more {
             0 => String::new(),
             more => format!(" ({more} refusals before this one were not recorded)"),
         };
@@ -172,17 +187,25 @@ impl Api {
             who: who.clone(),
             action,
             object: object.to_owned(),
-            request: if request.is_null() {
-                json!({})
-            } else {
-                request
-            },
+            request: brief(request),
             outcome: format!("refused: {reason}{more}"),
         };
         if let Err(error) = self.parts.ledger.commit(deed, Vec::new()).await {
             tracing::warn!(error = %crate::cli::report::chain(&error), "refusal not recorded");
         }
     }
+}
+
+/// Says of what is long only how long it is: nothing was done, and what was refused must not fill the disk.
+fn brief(request: Value) -> Value {
+    if request.is_null() {
+        return json!({});
+    }
+    let text = request.to_string();
+    if text.len() <= REQUEST_MAX {
+        return request;
+    }
+    json!({ "bytes": text.len(), "digest": Digest::of(text.as_bytes()) })
 }
 
 fn help(denied: Denied) -> &'static str {

@@ -180,7 +180,8 @@ fn selector(text: &str, site: &Site) -> Result<Selector, Problem> {
         })
 }
 
-fn sees(who: &Who, host: &Host) -> bool {
+/// Tells whether somebody may see a host.
+pub(super) fn sees(who: &Who, host: &Host) -> bool {
     who.scope.as_ref().is_none_or(|scope| scope.selects(host))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It refuses to keep it: it is read when it is asked for.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Path, State};
@@ -86,6 +86,7 @@ pub(super) async fn show(
     Path(name): Path<String>,
 ) -> Result<Answer<InventoryAnswer>, Problem> {
     let host = find(&api.site(), &who, &name)?;
+    let _turn = Turn::take(&api, &host.name)?;
     let reading = api.parts.operator.inventory(&host.name);
     let inventory = match tokio::time::timeout(LONGEST, reading).await {
         Ok(read) => read?,
@@ -98,6 +99,39 @@ pub(super) async fn show(
         }
     };
     Ok(Answer::of(answer(inventory)))
+}
+
+/// The one reading of a BMC: it answers one question at a time, and readers must not stand in the way of orders.
+struct Turn {
+    api: Arc<Api>,
+    host: Arc<str>,
+}
+
+impl Turn {
+    fn take(api: &Arc<Api>, host: &Arc<str>) -> Result<Self, Refusal> {
+        let mut taken = api
+            .inventories
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !taken.insert(Arc::clone(host)) {
+            return Err(Refusal::Conflict {
+                reason: format!("the BMC of `{host}` is being read; ask again in a moment"),
+            });
+        }
+        Ok(Self {
+            api: Arc::clone(api),
+            host: Arc::clone(host),
+        })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let taken = self.api.inventories.lock();
+        taken
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.host);
+    }
 }
 
 fn answer(inventory: Inventory) -> InventoryAnswer {

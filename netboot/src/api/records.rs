@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use super::body::Asked;
 use super::openapi::Refusals;
 use super::order::{Answer, Caller};
-use super::tokens::whole_site;
 use super::{Api, Problem};
 use crate::audit::{self, Anchor, Broken, Record, Verifier};
 use crate::operate::{EventView, Refusal, Since};
@@ -84,10 +83,16 @@ pub(super) async fn events(
     Asked(asked): Asked<Events>,
 ) -> Result<Answer<Vec<EventView>>, Problem> {
     let until = Instant::now() + Duration::from_secs(asked.wait_seconds.unwrap_or(0)).min(LONGEST);
+    let limit = asked.limit.unwrap_or(PAGE).min(PAGE);
+    let page = match who.scope {
+        // What it may not see is looked through by the page, however few it asks for.
+        Some(_) => PAGE,
+        None => limit,
+    };
     let mut since = Since {
         after: asked.after,
         host: asked.subject,
-        limit: Some(asked.limit.unwrap_or(PAGE).min(PAGE)),
+        limit: Some(page),
         wait_seconds: None,
     };
     loop {
@@ -96,6 +101,11 @@ pub(super) async fn events(
         let newest = events.last().map(|event| event.seq);
         events.retain(|event| api.may_see(&who, &event.subject));
         if !events.is_empty() || newest.is_none() {
+            let more = events.len().saturating_sub(limit as usize);
+            match since.after {
+                Some(_) => events.truncate(limit as usize),
+                None => drop(events.drain(..more)),
+            }
             return Ok(Answer::of(events));
         }
         // What this token may not see is not looked at again.
@@ -111,7 +121,7 @@ pub(super) async fn audit(
     Caller(who): Caller,
     Asked(asked): Asked<Audited>,
 ) -> Result<Answer<Vec<Record>>, Problem> {
-    whole_site(&who)?;
+    api.asks_whole_site(&who, "GET /v1/audit").await?;
     let limit = asked.limit.unwrap_or(PAGE);
     let rows = api
         .page(audit::KIND, asked.object.as_deref(), asked.after, limit)
@@ -137,7 +147,7 @@ pub(super) async fn verify(
     Caller(who): Caller,
     Asked(checked): Asked<Checked>,
 ) -> Result<Answer<Verification>, Problem> {
-    whole_site(&who)?;
+    api.asks_whole_site(&who, "GET /v1/audit/verify").await?;
     let anchor = checked
         .anchor
         .map(|text| text.parse::<Anchor>())

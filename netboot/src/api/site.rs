@@ -8,6 +8,7 @@ use axum::extract::State;
 use serde_json::json;
 
 use super::body::Sent;
+use super::hosts::sees;
 use super::openapi::Refusals;
 use super::order::{Answer, Caller, Manner, Ordered};
 use super::tokens::whole_site;
@@ -19,8 +20,18 @@ use crate::site::{ApplyError, ApplyRequest, ChangeError, Plan, Served, SiteError
 /// Shows which site is served, and whom its secrets are encrypted for.
 #[utoipa::path(get, path = "/v1/site", operation_id = "show_site", tag = "site", security(("token" = ["viewer"])),
     responses((status = 200, description = "The site.", body = Served), Refusals))]
-pub(super) async fn show(State(api): State<Arc<Api>>) -> Answer<Served> {
-    Answer::of(api.parts.sites.served())
+pub(super) async fn show(
+    State(api): State<Arc<Api>>,
+    Caller(who): Caller,
+) -> Result<Answer<Served>, Problem> {
+    let mut served = api.parts.sites.served();
+    if who.scope.is_some() {
+        let site = api.site();
+        served.hosts = site.hosts().filter(|host| sees(&who, host)).count();
+        // It may be about others.
+        served.advice.clear();
+    }
+    Ok(Answer::of(served))
 }
 
 /// Tells what applying a site would change, and what follows from it.
@@ -32,7 +43,7 @@ pub(super) async fn plan(
     Caller(who): Caller,
     Sent(upload): Sent<Upload>,
 ) -> Result<Answer<Plan>, Problem> {
-    whole_site(&who)?;
+    api.asks_whole_site(&who, "POST /v1/site/plan").await?;
     Ok(Answer::of(api.parts.sites.plan(upload).await?))
 }
 

@@ -41,7 +41,7 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Caller(who): Caller,
 ) -> Result<Answer<Vec<TokenView>>, Problem> {
-    whole_site(&who)?;
+    api.asks_whole_site(&who, "GET /v1/tokens").await?;
     Ok(Answer::of(api.tokens.views(now())))
 }
 
@@ -154,6 +154,16 @@ pub(super) fn whole_site(who: &Who) -> Result<(), Problem> {
 }
 
 impl Api {
+    /// Refuses a question about the whole site to a token for some hosts, and records that.
+    pub(super) async fn asks_whole_site(&self, who: &Who, asked: &str) -> Result<(), Problem> {
+        let allowed = whole_site(who);
+        if let Err(problem) = &allowed {
+            self.refused(who, "request", asked, json!({}), &problem.detail)
+                .await;
+        }
+        allowed
+    }
+
     /// Records a refusal that the API itself decided.
     pub(super) async fn judged<T>(
         &self,

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,12 @@ const FREE_FAILURES: u32 = 3;
 /// First and longest wait for the answer to the next ones; each doubles it.
 const WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
+/// Refusals of one token or address that are recorded at once, and how often later: 5 MB a day at most.
+const REFUSALS: u32 = 60;
+const REFUSED_EVERY: Duration = Duration::from_secs(10);
+/// The same of all strangers together: 30 MB a day at most.
+const STRANGERS: u32 = 600;
+const STRANGER_EVERY: Duration = Duration::from_secs(2);
 /// After which time of good behaviour they are forgotten.
 const FORGIVEN: Duration = Duration::from_mins(10);
 
@@ -39,6 +46,14 @@ impl<K: Hash + Eq + Clone> Pace<K> {
         }
     }
 
+    /// Lets each key ask once in this time, and this many times at once.
+    fn slow(every: Duration, burst: u32) -> Self {
+        Self {
+            per_second: every.as_secs_f64().recip(),
+            ..Self::new(1, burst)
+        }
+    }
+
     /// Takes one request of a key.
     ///
     /// # Errors
@@ -55,6 +70,59 @@ impl<K: Hash + Eq + Clone> Pace<K> {
         }
         *left -= 1.0;
         Ok(())
+    }
+}
+
+/// Which refusals are written to the audit log: enough to see an attack, and never so many that it fills the disk.
+///
+/// Strangers have their own part of it: however many ask, the refusals of tokens that are known are written.
+#[derive(Debug)]
+pub(crate) struct Refusals {
+    by_token: Pace<String>,
+    by_peer: Pace<IpAddr>,
+    of_strangers: Pace<()>,
+    unrecorded: AtomicU64,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self {
+            by_token: Pace::slow(REFUSED_EVERY, REFUSALS),
+            by_peer: Pace::slow(REFUSED_EVERY, REFUSALS),
+            of_strangers: Pace::slow(STRANGER_EVERY, STRANGERS),
+            unrecorded: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Refusals {
+    /// Tells whether the refusal of a token, or of a stranger, is to be recorded, and how many before it were not.
+    pub(crate) fn take(&self, token: Option<&str>, peer: IpAddr, now: Instant) -> Option<u64> {
+        let taken = match token {
+            Some(token) => self.by_token.take(&token.to_owned(), now),
+            None => self
+                .by_peer
+                .take(&peer, now)
+                .and_then(|()| self.of_strangers.take(&(), now)),
+        };
+        if taken.is_err() {
+            self.unrecorded.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.unrecorded.swap(0, Ordering::Relaxed))
+    }
+}
+
+/// Returns what one client can hardly have two of: an IPv4 address, or the network of an IPv6 address.
+///
+/// A host has 2^64 addresses of its own there. Addresses of a link alone are all in one network, and count each.
+pub(crate) fn client(address: IpAddr) -> IpAddr {
+    const NETWORK: u128 = !0 << 64;
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_unicast_link_local() => {
+            IpAddr::V6((u128::from(address) & NETWORK).into())
+        }
+        address => address,
     }
 }
 

@@ -180,3 +180,44 @@ fn wrong_tokens_are_answered_ever_more_slowly() {
     );
     assert_eq!(failures.count(peer, start + HOUR), Duration::ZERO);
 }
+
+#[test]
+fn refusals_do_not_fill_the_audit_log_however_many_ask() {
+    let start = Instant::now();
+    let refusals = Refusals::default();
+    let peer = |number: u32| std::net::IpAddr::from(number.to_be_bytes());
+    let hour = |number: u32| start + HOUR * number / 100_000;
+    let recorded =
+        (0..100_000).filter_map(|number| refusals.take(None, peer(number), hour(number)));
+    let recorded: Vec<u64> = recorded.collect();
+    assert!((600..3_000).contains(&recorded.len()), "{}", recorded.len());
+    let told: u64 = recorded.iter().sum::<u64>() + recorded.len() as u64;
+    assert!(told > 99_000, "the others are counted: {told}");
+
+    let known = refusals.take(Some("ci"), peer(1), start + HOUR);
+    assert!(known.is_some(), "strangers do not hide what tokens do");
+    let of_one = (0..10_000).filter(|_| refusals.take(Some("ci"), peer(1), start + HOUR).is_some());
+    assert!(of_one.count() < 100);
+}
+
+#[test]
+fn one_client_is_one_client_whichever_of_its_addresses_it_uses() {
+    let same =
+        |one: &str, other: &str| client(one.parse().unwrap()) == client(other.parse().unwrap());
+    assert!(same("2001:db8::1", "2001:db8::ffff:0:2"));
+    assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
+    assert!(!same("10.0.0.1", "10.0.0.2"));
+    assert!(same("10.0.0.1", "::ffff:10.0.0.1"));
+    assert!(!same("fe80::1", "fe80::2"), "a link is no client");
+}
+
+#[test]
+fn a_token_is_looked_up_by_its_name_too() {
+    let tokens = Tokens::restore(&[]);
+    tokens.keep(tokens.make(&wanted("ci"), "admin", NOW).unwrap().1);
+    assert!(tokens.is_live("ci", NOW));
+    assert!(!tokens.is_live("ci", NOW.after(HOUR)));
+    assert!(!tokens.is_live("other", NOW));
+    tokens.keep(tokens.revoke("ci", NOW).unwrap().0);
+    assert!(!tokens.is_live("ci", NOW));
+}

@@ -344,6 +344,14 @@ impl Tokens {
         drop(table.put(&TokenRow { used, ..row }));
     }
 
+    /// Tells whether the token of this name admits somebody now: for what goes on after it was shown.
+    pub(crate) fn is_live(&self, name: &str, now: Timestamp) -> bool {
+        self.table()
+            .rows
+            .get(name)
+            .is_some_and(|row| row.is_live(now))
+    }
+
     /// Returns what may be read about all of them.
     pub(crate) fn views(&self, now: Timestamp) -> Vec<TokenView> {
         self.table()

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::http::{Channel, Limits, Peer};
+use crate::auth::client;
 
 /// Largest head of a request, and most fields in it: iPXE, firmware and stage1 stay below 1 KiB and 10.
 const HEAD_LIMIT: usize = 16 << 10;
@@ -113,7 +114,7 @@ async fn door<S: Service>(shared: Arc<Shared<S>>, listener: TcpListener, speech:
             }
         };
         let limit = shared.limits.per_address;
-        let Some(guest) = shared.addresses.enter(remote.ip().to_canonical(), limit) else {
+        let Some(guest) = shared.addresses.enter(client(remote.ip()), limit) else {
             shared.service.turned_away("address_busy");
             if matches!(speech, Speech::Plain) {
                 // What fits the socket's buffer at once; nobody waits for this client.

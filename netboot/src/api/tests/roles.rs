@@ -108,12 +108,64 @@ async fn a_token_for_some_hosts_sees_and_touches_those_only() {
     for (method, path, body) in [
         ("post", "/v1/tokens", &more),
         ("get", "/v1/audit", &Value::Null),
+        ("get", "/v1/tokens", &Value::Null),
         ("post", "/v1/backup", &Value::Null),
         ("delete", "/v1/tokens/admin", &Value::Null),
     ] {
         let refused = status(&admin, method, path, body).await.unwrap_err();
         assert_eq!((refused.status, refused.word()), (403, "scope"), "{path}");
     }
+    let records = rig.audit().await;
+    for object in ["GET /v1/audit", "GET /v1/tokens"] {
+        let refused = |record: &&Value| {
+            record["who"] == "rack-a-admin"
+                && record["object"] == object
+                && record["outcome"].as_str().unwrap().starts_with("refused")
+        };
+        let recorded = records.iter().filter(refused).count();
+        assert_eq!(recorded, 1, "{object}: {records:?}");
+    }
+    let site: Value = admin.get("/v1/site").await.unwrap();
+    assert_eq!(site["hosts"], 1, "the others are as if they were not there");
+    assert_eq!(site["advice"], json!([]), "it may be about others");
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_fill_the_audit_log_with_what_was_sent() {
+    let rig = Rig::start().await;
+    let wanted = Wanted {
+        hosts: Some("rack=a".parse::<Selector>().unwrap()),
+        ..wanted("rack-a", Role::Operator)
+    };
+    let operator = rig.with_token(&wanted).await;
+    let order = json!({ "hosts": ["web2"], "image": "x".repeat(200 << 10) });
+    let refused = status(&operator, "post", "/v1/deploy", &order).await;
+    refused.unwrap_err();
+    let records = rig.audit().await;
+    let record = records.last().unwrap();
+    assert_eq!(record["who"], "rack-a");
+    let length = record.to_string().len();
+    assert!(length < 8 << 10, "{length} bytes: {:.300}", record);
+}
+
+#[tokio::test]
+async fn readers_of_inventories_do_not_queue_up_at_a_bmc() {
+    let rig = Rig::start().await;
+    let viewer = std::sync::Arc::new(rig.with_token(&wanted("a", Role::Viewer)).await);
+    let ask = || {
+        let viewer = std::sync::Arc::clone(&viewer);
+        tokio::spawn(async move {
+            let path = "/v1/hosts/web1/inventory";
+            status(&viewer, "get", path, &Value::Null).await
+        })
+    };
+    // Nobody answers there: the first one waits.
+    let first = ask();
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert!(!first.is_finished(), "it waits for the BMC");
+    let second = ask().await.unwrap().unwrap_err();
+    assert_eq!((second.status, second.word()), (409, "conflict"));
+    first.abort();
 }
 
 #[tokio::test]
