@@ -170,6 +170,7 @@ impl Executor {
                 Command::Reported(host, boot, stage) => {
                     self.reported(&mut round, &host, boot, &stage);
                 }
+                Command::Refused(host, text) => round.tell(&*host, "refused", text),
                 other => {
                     let done = std::mem::replace(&mut round, Round::new(self.clock.now()));
                     self.settle(done, std::mem::take(&mut waiting)).await;

@@ -179,4 +179,5 @@ enum Command {
     Choose(Arc<str>, Answer<Option<Chosen>>),
     Began(Began, Answer<Chosen>),
     Reported(Arc<str>, String, Stage),
+    Refused(Arc<str>, String),
 }

@@ -173,6 +173,15 @@ impl Executor {
             .filter_map(|member| site.host(&member.host))
             .collect();
         permit(&order.who, &hosts)?;
+        let gone = rollout.members.iter();
+        let mut gone = gone.filter(|member| site.host(&member.host).is_none());
+        // Nobody can tell any more for whom a host was that left the site.
+        if order.who.scope.is_some()
+            && let Some(gone) = gone.next()
+        {
+            let host = gone.host.clone();
+            return Err(Refusal::Forbidden { host });
+        }
         let next = rollout.command(core, &order.who.name);
         let next = next.map_err(|error| Refusal::Conflict {
             reason: error.to_string(),

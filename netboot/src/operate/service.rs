@@ -321,6 +321,14 @@ impl Operator {
         }
     }
 
+    /// Tells operators that a host was refused what it asked for. It is dropped when too much waits.
+    pub(crate) fn refused(&self, host: &Arc<str>, text: String) {
+        let command = Command::Refused(Arc::clone(host), text);
+        if self.commands.try_send(command).is_err() {
+            tracing::warn!(host = &**host, "nobody is told that the host was refused");
+        }
+    }
+
     /// Looks up the image of each host.
     async fn prepare(&self, deploy: &DeployOrder) -> Result<Prepared, Refusal> {
         let site = self.site();

@@ -260,13 +260,17 @@ impl BootApi for Appliance {
         exchange: Exchange,
         peer: Peer,
     ) -> Result<Credential, Refusal> {
-        let exchanged = self.exchange_token(boot, token, &exchange, v4(peer.remote.ip()));
-        Ok(exchanged.await.inspect_err(|denied| self.deny(*denied))?)
+        let peer = v4(peer.remote.ip());
+        let exchanged = self.exchange_token(boot, token, &exchange, peer);
+        Ok(exchanged
+            .await
+            .inspect_err(|denied| self.deny(boot, *denied, peer))?)
     }
 
     async fn host(&self, boot: &str, credential: &str, peer: Peer) -> Result<HostConfig, Refusal> {
-        let config = self.host_config(boot, credential, v4(peer.remote.ip()));
-        Ok(config.inspect_err(|denied| self.deny(*denied))?)
+        let peer = v4(peer.remote.ip());
+        let config = self.host_config(boot, credential, peer);
+        Ok(config.inspect_err(|denied| self.deny(boot, *denied, peer))?)
     }
 
     async fn secrets(
@@ -276,8 +280,11 @@ impl BootApi for Appliance {
         exchange: Exchange,
         peer: Peer,
     ) -> Result<HostSecrets, Refusal> {
-        let given = self.give_secrets(boot, credential, &exchange, v4(peer.remote.ip()));
-        Ok(given.await.inspect_err(|denied| self.deny(*denied))?)
+        let peer = v4(peer.remote.ip());
+        let given = self.give_secrets(boot, credential, &exchange, peer);
+        Ok(given
+            .await
+            .inspect_err(|denied| self.deny(boot, *denied, peer))?)
     }
 
     async fn report(
@@ -287,8 +294,11 @@ impl BootApi for Appliance {
         report: Report,
         peer: Peer,
     ) -> Result<(), Refusal> {
-        let taken = self.take(boot, credential, report, v4(peer.remote.ip()));
-        Ok(taken.await.inspect_err(|denied| self.deny(*denied))?)
+        let peer = v4(peer.remote.ip());
+        let taken = self.take(boot, credential, report, peer);
+        Ok(taken
+            .await
+            .inspect_err(|denied| self.deny(boot, *denied, peer))?)
     }
 }
 

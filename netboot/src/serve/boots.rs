@@ -347,6 +347,8 @@ struct Running {
     sequence: u64,
     /// Answers with secrets since the appliance started.
     secrets_given: u32,
+    /// For what it was refused something since the appliance started.
+    refused: Vec<&'static str>,
     /// Number of the next event.
     next: u32,
     /// Bytes of its numbered events, as they are stored.
@@ -375,6 +377,7 @@ impl Running {
             progress: Progress::new(first),
             sequence: 0,
             secrets_given: 0,
+            refused: Vec::new(),
             next: 0,
             bytes: 0,
             open: Vec::new(),
@@ -390,6 +393,7 @@ impl Running {
             progress: Progress::of(&events)?,
             sequence: 0,
             secrets_given: 0,
+            refused: Vec::new(),
             next: 0,
             bytes: 0,
             open: Vec::new(),

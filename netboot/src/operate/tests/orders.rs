@@ -419,3 +419,36 @@ async fn a_rollout_goes_on_after_a_restart_and_halts_at_a_failure() {
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_of_hosts_that_left_the_site_is_not_everybodys() {
+    let rig = Rig::new().await;
+    let limits = "[limits]\npercent-of-site = 100\npercent-of-role = 100\n";
+    let running = rig
+        .start_with(site(&format!("{}{limits}", listed(1..3))))
+        .await;
+    let mut both = deploy("two");
+    both.hosts = "all".parse().unwrap();
+    let rollout = super::super::RolloutOrder {
+        deploy: both,
+        pace: super::super::Pace::default(),
+    };
+    let begun = running.operator.rollout_start(order(), rollout).await;
+    let id = begun.unwrap().id.unwrap();
+    running.kill();
+
+    let running = rig.start_with(site(&listed(3..5))).await;
+    let mut scoped = order();
+    scoped.who.scope = Some("web3".parse().unwrap());
+    let control = super::super::Control::Halt;
+    let halted = running
+        .operator
+        .rollout_control(scoped, id.clone(), control)
+        .await;
+    assert!(
+        matches!(halted, Err(Refusal::Forbidden { .. })),
+        "{halted:?}"
+    );
+    let halted = running.operator.rollout_control(order(), id, control).await;
+    assert!(halted.is_ok(), "{halted:?}");
+}

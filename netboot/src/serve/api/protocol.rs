@@ -71,9 +71,18 @@ impl Denied {
 }
 
 impl Appliance {
-    /// Counts why a host was not given what it asked for.
-    pub(super) fn deny(&self, denied: Denied) {
+    /// Counts why a host was not given what it asked for, and tells operators, once for each boot and reason: it can
+    /// say so itself on its console only, and somebody else may be at work.
+    pub(super) fn deny(&self, boot: &str, denied: Denied, peer: Ipv4Addr) {
         self.metrics.refused(denied.label());
+        // A report whose answer was lost comes again.
+        if matches!(denied, Denied::Replayed | Denied::Unavailable) {
+            return;
+        }
+        if let Some(host) = self.boots.is_first(boot, denied.label()) {
+            let text = format!("{peer} was refused: {denied}");
+            self.operator.refused(&host, text);
+        }
     }
 
     /// Exchanges the token of a boot; that it was is on disk when this returns.

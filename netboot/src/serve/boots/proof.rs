@@ -49,6 +49,18 @@ impl Boots {
         }
     }
 
+    /// Returns the host of a boot when it is refused something for this reason for the first time.
+    pub(in crate::serve) fn is_first(&self, boot: &str, reason: &'static str) -> Option<Arc<str>> {
+        let mut all = self.all();
+        let host = all.by_id.get(boot).cloned()?;
+        let running = all.running(boot)?;
+        if running.refused.contains(&reason) {
+            return None;
+        }
+        running.refused.push(reason);
+        Some(host)
+    }
+
     /// Counts one answer with secrets to a boot that has not handed over yet; tells whether there may be one.
     pub(in crate::serve) fn give_secrets(&self, boot: &str) -> bool {
         let mut all = self.all();

@@ -2,6 +2,48 @@
 
 use super::*;
 
+/// Returns what operators are told about the host, of one kind.
+async fn told(appliance: &Appliance, kind: &str) -> Vec<String> {
+    // It is told in turn, behind what was said before.
+    appliance.operator.states().await.unwrap();
+    let since = crate::operate::Since::default();
+    let events = appliance.operator.events(&since).await.unwrap();
+    let of_kind = |event: &crate::operate::EventView| event.kind == kind && event.subject == "web1";
+    let events = events.into_iter().filter(of_kind);
+    events.map(|event| event.text).collect()
+}
+
+#[tokio::test]
+async fn what_a_hostile_host_says_is_printable_and_short_when_operators_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let appliance = start(path, Sqlite::open(path).await.unwrap()).await;
+    let (boot, token) = given(&appliance.script(WEB1, peer()).await.unwrap());
+    let mine = credential(&appliance, &boot, &token).await;
+    let report = Report {
+        sequence: 1,
+        uptime_ms: 9,
+        stage: Stage::Failed {
+            reason: format!("no\u{1b}[2Jroot {}", "x".repeat(9_000)),
+        },
+    };
+    appliance
+        .report(&boot, &mine, report, peer())
+        .await
+        .unwrap();
+    appliance.operator.states().await.unwrap();
+    let since = crate::operate::Since::default();
+    let events = appliance.operator.events(&since).await.unwrap();
+    assert!(
+        events.iter().any(|event| event.text.contains("root xxx")),
+        "{events:?}"
+    );
+    for event in events {
+        assert!(!event.text.chars().any(char::is_control), "{event:?}");
+        assert!(event.text.len() < 2_000, "{event:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_token_is_exchanged_once_and_over_a_crash() {
     let directory = tempfile::tempdir().unwrap();
@@ -26,8 +68,16 @@ async fn a_token_is_exchanged_once_and_over_a_crash() {
         first,
         "its answer was lost"
     );
-    let other = shown(&appliance, "n2").await.unwrap_err();
-    assert_eq!(other.status, StatusCode::FORBIDDEN);
+    for _ in 0..9 {
+        let other = shown(&appliance, "n2").await.unwrap_err();
+        assert_eq!(other.status, StatusCode::FORBIDDEN);
+    }
+    let told = told(&appliance, "refused").await;
+    let (word, thief) = (&told[0], &told[1..]);
+    assert!(word.contains("not this boot's"), "{told:?}");
+    assert_eq!(thief.len(), 1, "once is enough: {told:?}");
+    assert!(thief[0].contains("another program has read it"), "{told:?}");
+    assert!(thief[0].contains("10.77.0.11"), "{told:?}");
 
     // The first one is not stopped: nothing of it may matter any more.
     let again = start(path, Sqlite::open(path).await.unwrap()).await;
