@@ -21,7 +21,7 @@ use super::clock::Clock;
 use super::metrics::Metrics;
 use super::order::{Answer, Deed, Ledger, Refusal, Who};
 use super::persist::{Answered, Loaded};
-use super::power::{Ended, Job, Learned, Powers, Reached};
+use super::power::{Asks, Ended, Job, Learned, Powers, Reached, Sending};
 use super::rollouts::Kept;
 use super::round::{Round, Told, is_alarming};
 use super::{Chosen, Command, Place};
@@ -46,6 +46,7 @@ pub(super) struct Executor {
     pub(super) metrics: Metrics,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) learned: mpsc::Receiver<Learned>,
+    pub(super) sending: mpsc::Receiver<Sending>,
     pub(super) polled: mpsc::Receiver<super::poll::Polled>,
     pub(super) targets: watch::Sender<super::poll::Targets>,
     pub(super) powers: Powers,
@@ -85,6 +86,11 @@ impl Executor {
     /// Goes on where the store says that the last one stopped.
     pub(super) fn new(parts: Parts, loaded: Loaded) -> Self {
         let (learn, learned) = mpsc::channel(BATCH);
+        let (send, sending) = mpsc::channel(BATCH);
+        let asks = Asks {
+            learn,
+            sending: send,
+        };
         let mut places = parts.places;
         let place = places.borrow_and_update().clone();
         parts.event.send_replace(loaded.event);
@@ -97,9 +103,10 @@ impl Executor {
             metrics: parts.metrics,
             commands: parts.commands,
             learned,
+            sending,
             polled: parts.polled,
             targets: parts.targets,
-            powers: Powers::new(learn),
+            powers: Powers::new(asks),
             hosts: loaded.states,
             rollouts: loaded.rollouts,
             answers: loaded.answers,
@@ -147,9 +154,10 @@ impl Executor {
                 }
                 ended = self.powers.ended() => self.ended(ended).await,
                 Some(learned) = self.learned.recv() => self.learn(learned).await,
+                Some(sending) = self.sending.recv() => self.sending(sending).await,
                 Some(polled) = self.polled.recv() => self.polled(polled).await,
                 Ok(()) = self.places.changed() => self.moved().await,
-                _ = ticks.tick() => self.tick().await,
+                at = ticks.tick() => self.tick(at).await,
             }
         }
     }
@@ -303,10 +311,10 @@ impl Executor {
         let actions = std::mem::take(&mut round.actions);
         let next = Instant::now();
         for (host, state) in round.into_states() {
-            self.due.insert(
-                Arc::clone(&host),
-                next + self.clock.wait(state.tick_within()),
-            );
+            // What happens in between puts no tick off.
+            let due = next + self.clock.wait(state.tick_within());
+            let known = self.due.entry(Arc::clone(&host)).or_insert(due);
+            *known = due.min(*known);
             self.powers
                 .retain(&host, |operation| state.awaits(operation));
             self.hosts.insert(host, state);
@@ -332,6 +340,23 @@ impl Executor {
                 .wait(Policy::of(&site, listed).operation(&intent)),
             bmc,
         });
+    }
+
+    /// Something is about to take the power from a host: it may, when that is on disk and still asked for.
+    async fn sending(&mut self, sending: Sending) {
+        let (host, operation) = (&sending.host, sending.operation);
+        let mut round = Round::new(self.clock.now());
+        self.take(&mut round, host, &Event::Sending { operation });
+        let stored = self.commit(round, None).await;
+        let state = self.hosts.get(host);
+        let awaited = state.is_some_and(|state| state.awaits(operation))
+            && self.place.site.host(host).is_some();
+        let leave = match stored {
+            Err(error) => Err(chain(&error)),
+            Ok(()) if !awaited => Err("it is no longer asked for".to_owned()),
+            Ok(()) => Ok(()),
+        };
+        drop(sending.leave.send(leave));
     }
 
     /// An operation on a host's power ended.
@@ -365,23 +390,33 @@ impl Executor {
     }
 
     /// Lets time pass for all hosts that are due.
-    async fn tick(&mut self) {
+    ///
+    /// The next tick is due a whole time after the moment `at` which this one was meant for: counted from when it
+    /// was stored, each would miss its turn by a hair and come a second late, and so would all that counts them.
+    async fn tick(&mut self, at: Instant) {
         let undelivered = std::mem::take(&mut self.undelivered);
         self.deliver(undelivered).await;
         let silent = self.silent();
         self.deliver(silent).await;
 
-        let moment = Instant::now();
         let mut round = Round::new(self.clock.now());
         let site = Arc::clone(&self.place.site);
+        let mut ticked = Vec::new();
         for host in site.hosts() {
             let due = self.due.get(&host.name);
-            if self.hosts.contains_key(&host.name) && due.is_none_or(|due| *due <= moment) {
+            if self.hosts.contains_key(&host.name) && due.is_none_or(|due| *due <= at) {
                 self.take(&mut round, &host.name, &Event::Tick);
+                ticked.push(Arc::clone(&host.name));
             }
         }
         // What could not be stored ticks again.
-        drop(self.commit(round, None).await);
+        if self.commit(round, None).await.is_ok() {
+            for host in ticked {
+                let within = self.hosts.get(&host).map(HostState::tick_within);
+                let within = self.clock.wait(within.unwrap_or(Watch::TICK));
+                self.due.insert(host, at + within);
+            }
+        }
         self.rollouts_go_on().await;
         self.metrics.phases(&site, &self.hosts, &self.problems);
     }

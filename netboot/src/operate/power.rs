@@ -1,13 +1,17 @@
 //! What is done to hosts' power: one operation of a host at a time, so many at all.
 //!
-//! It refuses to try again by itself, and to act on a host whose BMC was never recorded: it asks
-//! for that first.
+//! It refuses to try again by itself, to act on a host whose BMC was never recorded (it asks for that
+//! first), and to switch a host off without leave: the executor writes down that it is about to be
+//! sent, and says no when it is no longer asked for. So after a crash it is known whether an off can
+//! have left, and what was called off in time never leaves.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipmi::{Bmc, Credentials, Expected, Identity, Journal, OperationId, Seen, Step, journal};
+use ipmi::{
+    Bmc, Credentials, Expected, Identity, Journal, OperationId, ResetKind, Seen, Step, journal,
+};
 use netboot_core::lifecycle::{Operation, Outcome, Power, PowerIntent};
 use netboot_core::site;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -62,6 +66,22 @@ pub(super) struct Learned {
     pub(super) recorded: oneshot::Sender<Result<(), String>>,
 }
 
+/// Something that is about to take the power from a host, to be written down before it is sent.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) host: Arc<str>,
+    pub(super) operation: Operation,
+    /// Answered when it is on disk, or with why it must not be sent.
+    pub(super) leave: oneshot::Sender<Result<(), String>>,
+}
+
+/// Whom operations ask.
+#[derive(Clone, Debug)]
+pub(super) struct Asks {
+    pub(super) learn: mpsc::Sender<Learned>,
+    pub(super) sending: mpsc::Sender<Sending>,
+}
+
 /// The operations that are under way; dropping it drops them.
 #[derive(Debug)]
 pub(super) struct Powers {
@@ -71,19 +91,19 @@ pub(super) struct Powers {
     busy: HashSet<Arc<str>>,
     waiting: HashMap<Arc<str>, VecDeque<Job>>,
     permits: Arc<Semaphore>,
-    learn: mpsc::Sender<Learned>,
+    asks: Asks,
 }
 
 impl Powers {
-    /// Begins with none; what is learned is sent to `learn`.
-    pub(super) fn new(learn: mpsc::Sender<Learned>) -> Self {
+    /// Begins with none.
+    pub(super) fn new(asks: Asks) -> Self {
         Self {
             tasks: JoinSet::new(),
             hosts: HashMap::new(),
             busy: HashSet::new(),
             waiting: HashMap::new(),
             permits: Arc::new(Semaphore::new(AT_ONCE)),
-            learn,
+            asks,
         }
     }
 
@@ -99,11 +119,11 @@ impl Powers {
 
     fn spawn(&mut self, job: Job) {
         let permits = Arc::clone(&self.permits);
-        let learn = self.learn.clone();
+        let asks = self.asks.clone();
         let host = Arc::clone(&job.host);
         let task = self.tasks.spawn(async move {
             let permit = permits.acquire().await;
-            let (outcome, problem) = run(&job, &learn).await;
+            let (outcome, problem) = run(&job, &asks).await;
             drop(permit);
             Ended {
                 host: job.host,
@@ -157,7 +177,7 @@ impl Powers {
     }
 }
 
-async fn run(job: &Job, learn: &mpsc::Sender<Learned>) -> (Outcome, Option<&'static str>) {
+async fn run(job: &Job, asks: &Asks) -> (Outcome, Option<&'static str>) {
     let reached = match &job.bmc {
         Ok(reached) => reached,
         Err(why) => {
@@ -167,7 +187,7 @@ async fn run(job: &Job, learn: &mpsc::Sender<Learned>) -> (Outcome, Option<&'sta
             );
         }
     };
-    match carry_out(job, reached, learn).await {
+    match carry_out(job, reached, asks).await {
         Ok(power) => (Outcome::Done { power }, None),
         Err(Failed::Bmc(error)) => (bmc::outcome(&error), Some(error.label())),
         Err(Failed::Unstored(why)) => (Outcome::NotSent { why }, None),
@@ -186,28 +206,32 @@ impl From<ipmi::Error> for Failed {
     }
 }
 
-async fn carry_out(
-    job: &Job,
-    reached: &Reached,
-    learn: &mpsc::Sender<Learned>,
-) -> Result<Power, Failed> {
+async fn carry_out(job: &Job, reached: &Reached, asks: &Asks) -> Result<Power, Failed> {
     let ends = Instant::now() + job.deadline;
     let intent = bmc::intent(job.intent, &reached.described);
-    let known = reached.recorded.as_ref().filter(|_| intent.is_some());
-    let (seen, expected) = if let Some(recorded) = known {
+    let (seen, expected) = if let Some(recorded) = &reached.recorded {
         (None, bmc::expected(&reached.described, recorded))
     } else {
         let seen = reached.bmc.read(job.deadline).await?;
-        let expected = recognise(job, reached, &seen, learn).await?;
-        (Some(seen), expected)
+        let expected = recognise(job, reached, &seen, &asks.learn).await?;
+        (Some(seen.power), expected)
     };
     let Some(intent) = intent else {
-        return Ok(seen.map_or(Power::Unknown, |seen| bmc::power(&seen.power)));
+        let seen = match seen {
+            Some(seen) => seen,
+            None => reached.bmc.look(&expected, job.deadline).await?,
+        };
+        return Ok(bmc::power(&seen));
     };
     let left = ends.saturating_duration_since(Instant::now());
+    let leave = Leave {
+        host: &job.host,
+        operation: job.operation,
+        sending: &asks.sending,
+    };
     let done = reached
         .bmc
-        .execute(&expected, &intent, &NoCycles, left)
+        .execute(&expected, &intent, &leave, left)
         .await?;
     tracing::info!(
         host = &*job.host,
@@ -220,42 +244,61 @@ async fn carry_out(
     Ok(bmc::power(&done.power))
 }
 
-/// Checks who a BMC says it is; what is seen for the first time is recorded.
+/// Records who a BMC says it is, which it was not asked before; a site that says otherwise is right.
 async fn recognise(
     job: &Job,
     reached: &Reached,
     seen: &Seen,
     learn: &mpsc::Sender<Learned>,
 ) -> Result<Expected, Failed> {
-    let recorded = reached.recorded.as_ref().unwrap_or(&seen.identity);
-    let expected = bmc::expected(&reached.described, recorded);
+    let expected = bmc::expected(&reached.described, &seen.identity);
     expected.check(&seen.identity)?;
-    if reached.recorded.is_none() {
-        let (recorded, wait) = oneshot::channel();
-        let learned = Learned {
-            host: Arc::clone(&job.host),
-            identity: seen.identity.clone(),
-            recorded,
-        };
-        let ends = || Failed::Unstored("the appliance stops".to_owned());
-        learn.send(learned).await.map_err(|_| ends())?;
-        let stored = wait.await.map_err(|_| ends())?;
-        stored.map_err(Failed::Unstored)?;
-    }
+    let (recorded, wait) = oneshot::channel();
+    let learned = Learned {
+        host: Arc::clone(&job.host),
+        identity: seen.identity.clone(),
+        recorded,
+    };
+    let ends = || Failed::Unstored("the appliance stops".to_owned());
+    learn.send(learned).await.map_err(|_| ends())?;
+    let stored = wait.await.map_err(|_| ends())?;
+    stored.map_err(Failed::Unstored)?;
     Ok(expected)
 }
 
-/// The lifecycle has no cycles: it turns off, and on, and writes down each before it is done.
+/// Asks the executor before a host is switched off. The lifecycle has no cycles: it turns off, and on.
 #[derive(Debug)]
-struct NoCycles;
+struct Leave<'a> {
+    host: &'a Arc<str>,
+    operation: Operation,
+    sending: &'a mpsc::Sender<Sending>,
+}
 
-impl Journal for NoCycles {
+impl Leave<'_> {
+    async fn ask(&self) -> Result<(), journal::Failure> {
+        let ends = || journal::Failure("the appliance stops".to_owned());
+        let (leave, wait) = oneshot::channel();
+        let sending = Sending {
+            host: Arc::clone(self.host),
+            operation: self.operation,
+            leave,
+        };
+        self.sending.send(sending).await.map_err(|_| ends())?;
+        wait.await.map_err(|_| ends())?.map_err(journal::Failure)
+    }
+}
+
+impl Journal for Leave<'_> {
     fn last<'a>(&'a self, operation: &'a OperationId) -> journal::Later<'a, Option<Step>> {
         Box::pin(std::future::ready(Err(refused(operation))))
     }
 
     fn record<'a>(&'a self, operation: &'a OperationId, _: Step) -> journal::Later<'a, ()> {
         Box::pin(std::future::ready(Err(refused(operation))))
+    }
+
+    fn about(&self, _: ResetKind) -> journal::Later<'_, ()> {
+        Box::pin(self.ask())
     }
 }
 

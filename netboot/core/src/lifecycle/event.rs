@@ -36,6 +36,12 @@ pub enum Event {
         /// Who, or what.
         by: String,
     },
+    /// An action is about to switch it off. The shell commits this before it sends, and sends nothing
+    /// unless the operation [is still waited for](super::HostState::awaits) afterwards.
+    Sending {
+        /// Which.
+        operation: Operation,
+    },
     /// An action on its power ended.
     PowerDone {
         /// Which.

@@ -56,6 +56,7 @@ impl<'a> Machine<'a> {
                 parameters,
                 by,
             } => self.adopt(image, parameters, by),
+            Event::Sending { operation } => self.sending(*operation),
             Event::PowerDone { operation, outcome } => self.power_done(*operation, outcome),
             Event::PowerSeen { power } => self.power_seen(*power),
             Event::BootBegan { boot, generation } => self.boot_began(boot, *generation),
@@ -299,6 +300,7 @@ impl<'a> Machine<'a> {
                 operation,
                 intent,
                 since,
+                sending: None,
             });
             self.actions.push(Action::Power { operation, intent });
         }

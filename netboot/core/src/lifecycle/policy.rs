@@ -97,7 +97,8 @@ impl Policy {
     #[must_use]
     pub fn operation(&self, intent: &PowerIntent) -> Duration {
         match intent {
-            PowerIntent::Observe => Duration::from_secs(20).min(self.settle),
+            // Time for a look over a line that loses half of all packets.
+            PowerIntent::Observe => Duration::from_secs(40).min(self.settle),
             PowerIntent::EnsureOff { shutdown_ms } => {
                 let shutdown = Duration::from_millis(*shutdown_ms);
                 self.settle.saturating_add(shutdown)

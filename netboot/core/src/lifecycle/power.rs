@@ -1,6 +1,15 @@
 //! What operations on a host's power led to.
 //!
 //! It refuses to send power off twice without having seen that the first one had no effect.
+//!
+//! Why a crash cannot make it so: between the decision to switch a host off and the packet stands
+//! [`super::Event::Sending`], which is on disk before the packet leaves, and counts in `Work::offs`.
+//! So after a restart (or an operation that was lost) there are two cases. Nothing was written
+//! down: then nothing was sent, nothing of the dead process can send any more, and the operation
+//! begins again at once. It was written down: then it may have been sent, however little came back,
+//! and only the host is asked for [`super::Policy::settle`] before the one further off that
+//! [`OFFS`] allows. What is no longer waited for gets no leave to send, so what was called off or
+//! superseded before its packet left is never sent at all.
 
 use super::event::{Outcome, Power};
 use super::machine::{Machine, tamed};
@@ -27,7 +36,6 @@ impl Machine<'_> {
         let Some(work) = self.work() else { return };
         let intent = match work.stage {
             Stage::PoweringOff if work.offs == 0 => {
-                work.offs = 1;
                 let shutdown_ms = milliseconds(shutdown(&work.goal, policy));
                 PowerIntent::EnsureOff { shutdown_ms }
             }
@@ -37,6 +45,21 @@ impl Machine<'_> {
             Stage::Waiting | Stage::Booting | Stage::Proving => return,
         };
         self.ask(intent);
+    }
+
+    /// Power off is about to be sent: from here on it counts as sent.
+    pub(super) fn sending(&mut self, operation: Operation) {
+        let (watched, ticks) = (self.watched(), self.state.watch.ticks);
+        let Some(work) = self.work() else { return };
+        if let Some(pending) = &mut work.pending
+            && pending.operation == operation
+            && matches!(pending.intent, PowerIntent::EnsureOff { .. })
+            && pending.sending.is_none()
+        {
+            pending.sending = Some(watched);
+            work.offs = work.offs.saturating_add(1);
+            work.off_until = ticks;
+        }
     }
 
     /// Takes the end of an operation.
@@ -50,17 +73,17 @@ impl Machine<'_> {
         else {
             return;
         };
-        if let PowerIntent::EnsureOff { .. } = pending.intent {
+        let sending = pending.sending.is_some();
+        if sending {
             work.off_until = ticks;
         }
         if let Outcome::Done { power } = outcome {
             self.power_seen(*power);
         }
-        // Surely nothing was sent.
-        if let (
-            PowerIntent::EnsureOff { .. },
-            Outcome::NotSent { .. } | Outcome::Refused { .. } | Outcome::WrongHost { .. },
-        ) = (pending.intent, outcome)
+        // It was about to be sent, and surely was not, or was refused.
+        if let Outcome::NotSent { .. } | Outcome::Refused { .. } | Outcome::WrongHost { .. } =
+            outcome
+            && sending
             && let Some(work) = self.work()
         {
             work.offs = work.offs.saturating_sub(1);
@@ -105,7 +128,6 @@ impl Machine<'_> {
         // Ticks, since a clock that jumps ahead must not make the first one look ineffective.
         let waited = ticks.saturating_sub(work.off_until) >= settle.as_secs();
         if power == Power::On && work.offs < OFFS && waited {
-            work.offs = work.offs.saturating_add(1);
             let text = format!(
                 "power off had no effect for {}: the host was seen running, so it is sent once more",
                 span(settle)
@@ -137,10 +159,12 @@ impl Machine<'_> {
         let (watched, ticks) = (self.watched(), self.state.watch.ticks);
         let Some(work) = self.work() else { return };
         match work.pending.as_ref().map(|pending| pending.intent) {
-            // It may have been sent: look before anything else.
-            Some(PowerIntent::EnsureOff { .. }) => {
+            // One may have been sent, this one or one before: look before anything else.
+            Some(PowerIntent::EnsureOff { .. }) if work.offs > 0 => {
+                if work.pending.take_if(|off| off.sending.is_some()).is_some() {
+                    work.off_until = ticks;
+                }
                 (work.pending, work.due) = (None, Some(watched));
-                work.off_until = ticks;
             }
             Some(_) => self.ask_again(),
             None => {}

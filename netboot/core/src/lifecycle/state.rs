@@ -87,10 +87,10 @@ pub struct Work {
     /// Operations of this stage that did not lead on.
     #[serde(default)]
     pub misses: u32,
-    /// The count of ticks until which power off can have been sent.
+    /// The count of ticks until which power off can have been sent, if it can have been at all.
     #[serde(default)]
     pub off_until: u64,
-    /// How often power off was sent or may have been.
+    /// How often power off was sent or may have been; while it is 0, none surely was.
     #[serde(default)]
     pub offs: u32,
     /// The boot that is to prove the generation.
@@ -184,6 +184,9 @@ pub struct Pending {
     pub intent: PowerIntent,
     /// When it was asked for, as watched.
     pub since: Watched,
+    /// When it was on disk that power off is about to be sent; as long as it is not, none surely was.
+    #[serde(default)]
+    pub sending: Option<Watched>,
 }
 
 /// What was seen of a host last.

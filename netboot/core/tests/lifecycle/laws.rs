@@ -193,6 +193,48 @@ fn a_crash_between_commit_and_action_loses_nothing() {
 }
 
 #[test]
+fn a_crash_before_off_was_sent_costs_no_time_and_one_after_waits() {
+    let cases = [
+        ("before it is on disk", false, 20),
+        ("when it is on disk", true, 120),
+    ];
+    for (name, on_disk, most) in cases {
+        let at_once = Policy {
+            shutdown: Duration::ZERO,
+            ..policy()
+        };
+        let mut world = proven(vec![Fate::Well, Fate::Well], at_once);
+        let asked = world.now;
+        world.dies_sending = on_disk;
+        world.deploy(1, When::Needed, "one");
+        if !on_disk {
+            world.crash();
+        }
+        while world.state.label() == "powering-off" {
+            world.pass(1);
+        }
+        let took = Duration::from_millis(world.now - asked).as_secs();
+        assert!(took < most, "{name}: {took} s");
+        let settle = world.policy.settle.as_secs();
+        assert_eq!(took >= settle, on_disk, "{name}: {took} s");
+        world.end(Duration::from_mins(10));
+        assert!(matches!(last(&world), Judgement::Healthy { .. }), "{name}");
+    }
+}
+
+#[test]
+fn what_was_called_off_before_it_was_sent_is_not_sent() {
+    let mut world = proven(vec![Fate::Well, Fate::Well], policy());
+    world.deploy(1, When::Needed, "one");
+    world.tell(&Event::Cancel {
+        by: "alice".to_owned(),
+    });
+    assert_eq!(world.state.phase, Phase::Idle, "it was not touched");
+    world.pass(300);
+    assert!(world.power, "{:?}", world.notes);
+}
+
+#[test]
 fn a_repeated_request_is_answered_once() {
     let mut world = proven(vec![Fate::Well, Fate::Well, Fate::Well], policy());
     world.deploy(1, When::Always, "one");
@@ -381,6 +423,7 @@ enum Deed {
     Cancel,
     Crash,
     DyingDeploy(u8),
+    DieSending,
     Jump(i64),
     Bmc(Bmc),
     ByHand(bool),
@@ -446,6 +489,7 @@ fn any_deed() -> impl Strategy<Value = Deed> {
         1 => Just(Deed::Cancel),
         4 => Just(Deed::Crash),
         2 => (0_u8..4).prop_map(Deed::DyingDeploy),
+        2 => Just(Deed::DieSending),
         2 => (-100_000_000_i64..100_000_000).prop_map(Deed::Jump),
         3 => any_bmc().prop_map(Deed::Bmc),
         1 => any::<bool>().prop_map(Deed::ByHand),
@@ -482,6 +526,7 @@ fn perform(world: &mut World, deed: &Deed) {
         }),
         Deed::Cancel => world.tell(&Event::Cancel { by: alice }),
         Deed::Crash => world.crash(),
+        Deed::DieSending => world.dies_sending = true,
         Deed::DyingDeploy(image) => {
             world.tell_and(&deploy(*image, When::Needed, "dying"), true);
         }

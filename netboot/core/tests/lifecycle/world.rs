@@ -62,6 +62,8 @@ struct Running {
     operation: Operation,
     intent: PowerIntent,
     ends: u64,
+    /// When what acts is sent, after a look at who the BMC is; none when nothing has to be.
+    sends: Option<u64>,
     answer: Option<Outcome>,
 }
 
@@ -92,6 +94,8 @@ pub(crate) struct World {
     boot: Option<Boot>,
     boots: u32,
     commands: u32,
+    /// The appliance dies when it is on disk that power off is about to be sent, before it is.
+    pub(crate) dies_sending: bool,
     /// Generations that truly reported themselves well, on their own tree.
     well: BTreeSet<u32>,
     /// Times that we switched it off since the goal began, or since somebody else touched its power.
@@ -122,6 +126,7 @@ impl World {
             boot: None,
             boots: 0,
             commands: 0,
+            dies_sending: false,
             well: BTreeSet::new(),
             offs: 0,
             goal: None,
@@ -223,6 +228,7 @@ impl World {
 
     /// The shell's side of the BMC: one operation after the other.
     fn work(&mut self) {
+        self.send();
         if let Some(running) = self.running.take() {
             if let Some(outcome) = self.ended(&running) {
                 let operation = running.operation;
@@ -255,23 +261,8 @@ impl World {
             }),
             Bmc::Good | Bmc::Lags(_) | Bmc::Lossy => None,
         };
-        let wanted = match intent {
-            PowerIntent::EnsureOff { .. } => Some(false),
-            PowerIntent::EnsureOn => Some(true),
-            PowerIntent::Observe | PowerIntent::BootOnce { .. } => None,
-        };
-        if answer.is_none()
-            && let Some(on) = wanted.filter(|on| *on != self.power)
-        {
-            let lost = self.bmc == Bmc::Lossy && self.commands.is_multiple_of(2);
-            let lag = match self.bmc {
-                Bmc::Lags(seconds) => seconds,
-                _ => 2,
-            };
-            if !lost {
-                self.effects.push((self.now + lag * 1_000, on));
-            }
-        }
+        let acts = wanted(intent).is_some_and(|on| on != self.power) && answer.is_none();
+        // Whoever is told without having been asked says nothing about what was sent.
         if self.bmc == Bmc::Lossy && self.commands.is_multiple_of(3) {
             answer = Some(Outcome::Unknown { why: why() });
         }
@@ -279,12 +270,46 @@ impl World {
             operation,
             intent,
             ends,
+            sends: acts.then_some(self.now + u64::from(self.commands % 3) * 1_000),
             answer,
         });
+        self.send();
+    }
+
+    /// Sends what is due: power off only after that is on disk, and as long as it is waited for.
+    fn send(&mut self) {
+        let now = self.now;
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        if running.sends.take_if(|sends| *sends <= now).is_none() {
+            return;
+        }
+        let (operation, intent) = (running.operation, running.intent);
+        let Some(on) = wanted(intent) else { return };
+        if !on {
+            let dies = std::mem::take(&mut self.dies_sending);
+            self.tell_and(&Event::Sending { operation }, dies);
+            if dies {
+                return;
+            }
+            if !self.state.awaits(operation) {
+                self.running = None;
+                return;
+            }
+        }
+        if on == self.power || self.bmc == Bmc::Lossy && self.commands.is_multiple_of(2) {
+            return;
+        }
+        let lag = match self.bmc {
+            Bmc::Lags(seconds) => seconds,
+            _ => 2,
+        };
+        self.effects.push((self.now + lag * 1_000, on));
     }
 
     fn ended(&self, running: &Running) -> Option<Outcome> {
-        if let Some(answer) = &running.answer {
+        if let Some(answer) = running.answer.as_ref().filter(|_| running.sends.is_none()) {
             return Some(answer.clone());
         }
         let power = self.read();
@@ -480,6 +505,15 @@ impl World {
             self.pass(1);
         }
         panic!("no end within {most:?}: {:?}", self.state.phase);
+    }
+}
+
+/// The power that an operation is to bring about.
+fn wanted(intent: PowerIntent) -> Option<bool> {
+    match intent {
+        PowerIntent::EnsureOff { .. } => Some(false),
+        PowerIntent::EnsureOn => Some(true),
+        PowerIntent::Observe | PowerIntent::BootOnce { .. } => None,
     }
 }
 
