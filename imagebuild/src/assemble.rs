@@ -31,7 +31,9 @@ use image_sandbox::{DeviceKind, Ownership};
 use image_tree::{Device, Kind, Owner, ScanError, Tree, cpio, kernel as modules, squashfs};
 
 use crate::configure::{self, Settings};
+use crate::definition::Output;
 use crate::fetch::FetchedPackage;
+use crate::layers::{self, Kept, Parent};
 use crate::lock::{Locked, Use};
 use crate::{normalise, unpack};
 use artifacts::Artifacts;
@@ -49,6 +51,8 @@ pub struct Options {
     pub helper: PathBuf,
     /// How many threads compress.
     pub threads: usize,
+    /// Directory in which is kept what is known about earlier layers.
+    pub layers: PathBuf,
 }
 
 /// An image in the store.
@@ -172,6 +176,9 @@ pub enum Error {
     /// The initrd could not be written.
     #[error("failed to write the initrd")]
     Initrd(#[source] cpio::WriteError),
+    /// The layers of the container image could not be made.
+    #[error(transparent)]
+    Layers(#[from] layers::Error),
     /// The store could not be written.
     #[error("failed to put the image into the store")]
     Store(#[source] layout::Error),
@@ -181,6 +188,9 @@ impl Error {
     /// Whether the definition asks for something that is not there, so that a retry gives the same.
     #[must_use]
     pub fn is_of_the_definition(&self) -> bool {
+        if let Self::Layers(error) = self {
+            return error.is_of_the_definition();
+        }
         matches!(
             self,
             Self::Source { .. }
@@ -214,6 +224,7 @@ pub fn execute(
     plan: &Plan,
     locked: &Locked,
     packages: &[FetchedPackage],
+    parents: &[Parent],
     store: &Layout,
     options: &Options,
 ) -> Result<Built, Error> {
@@ -228,7 +239,26 @@ pub fn execute(
         options,
         work: workspace.path(),
     };
-    let (artifacts, tree, kernel) = build.run()?;
+    let writer = layers::Writer {
+        store,
+        cache: &options.layers,
+        threads: options.threads,
+    };
+    let (above, made) = thread::scope(|scope| {
+        let above = scope.spawn(|| build_parents(parents, &writer, options, workspace.path()));
+        let made = build.run();
+        match above.join() {
+            Ok(above) => (above, made),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    });
+    let (artifacts, tree, kernel) = made?;
+    let is_container = locked.definition().outputs.contains(&Output::Oci);
+    let layers = if is_container {
+        writer.image(plan, above?.as_ref(), &tree)?
+    } else {
+        Vec::new()
+    };
     tracing::info!(image = plan.name, digest = %tree.digest(), "storing");
     let manifest = Manifest {
         schema: Manifest::SCHEMA,
@@ -243,11 +273,47 @@ pub fn execute(
         kernel,
         disk: None,
         forms: Vec::new(),
-        layers: Vec::new(),
+        layers,
         artifacts: artifacts.store(store)?,
     };
+    if is_container {
+        let container = layers::compose(store, locked.definition(), &manifest)?;
+        store.enter(&container).map_err(Error::Store)?;
+    }
     let digest = store.publish(&manifest).map_err(Error::Store)?;
     Ok(Built { digest, manifest })
+}
+
+/// Builds the parents that are not known yet, as far as layers need it: no more of them than their trees.
+fn build_parents(
+    parents: &[Parent],
+    writer: &layers::Writer<'_>,
+    options: &Options,
+    work: &Path,
+) -> Result<Option<Kept>, Error> {
+    let mut above: Option<Kept> = None;
+    for parent in parents {
+        if let Some(kept) = &parent.kept {
+            above = Some(kept.clone());
+            continue;
+        }
+        let work = work.join(format!("parent-{}", parent.plan.name));
+        fs::create_dir(&work).map_err(|source| Error::Write {
+            path: work.clone(),
+            source,
+        })?;
+        tracing::info!(image = parent.plan.name, "building a parent for its layer");
+        let build = Build {
+            plan: &parent.plan,
+            locked: &parent.locked,
+            packages: &parent.packages,
+            options,
+            work: &work,
+        };
+        let (tree, _) = build.tree(&mut Artifacts::default())?;
+        above = Some(writer.parent(&parent.plan, above.as_ref(), &tree)?);
+    }
+    Ok(above)
 }
 
 /// One build on its way.
@@ -260,10 +326,10 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    fn run(&self) -> Result<(Artifacts, Tree, Option<Kernel>), Error> {
+    /// Makes the tree, and what is made beside it.
+    fn tree(&self, artifacts: &mut Artifacts) -> Result<(Tree, Option<InstalledKernel>), Error> {
         let definition = self.locked.definition();
         let root_path = self.work.join("root");
-        let mut artifacts = Artifacts::default();
         let (owners, taken) = thread::scope(|scope| {
             // It runs beside the maintainer scripts, which use one processor.
             let kernel = definition.kernel.as_ref();
@@ -282,12 +348,17 @@ impl Build<'_> {
             .map(|kernel| kernel.install(self, &mut root))
             .transpose()?;
         if let Some(loaders) = &definition.loaders {
-            loaders::install(self, loaders, &mut root, &mut artifacts)?;
+            loaders::install(self, loaders, &mut root, artifacts)?;
         }
         files::apply(definition, self.plan.source_date, &mut root)?;
         tracing::info!(step = "scan", "reading the tree");
         let tree = Tree::scan(&root_path, |device, inode| recorded(&owners, device, inode));
-        let tree = tree.map_err(Error::Scan)?;
+        Ok((tree.map_err(Error::Scan)?, kernel))
+    }
+
+    fn run(&self) -> Result<(Artifacts, Tree, Option<Kernel>), Error> {
+        let mut artifacts = Artifacts::default();
+        let (tree, kernel) = self.tree(&mut artifacts)?;
         artifacts.add(Role::Listing, "listing.txt", tree.listing());
         if self.plan.roles.contains(&Role::Rootfs) {
             let path = self.write_rootfs(&tree)?;

@@ -8,6 +8,7 @@ pub mod cache;
 pub mod configure;
 pub mod definition;
 pub mod fetch;
+pub mod layers;
 pub mod lock;
 pub mod mirror;
 pub mod normalise;

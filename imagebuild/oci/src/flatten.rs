@@ -52,17 +52,27 @@ pub enum Error {
     },
 }
 
+/// How far a layer was laid: where something is wrong with it, this says where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Paths of the layer that are in the tree by now; those that it removes are said by their whiteouts.
+    pub paths: BTreeSet<Vec<u8>>,
+    /// The path that was read last.
+    pub last: Vec<u8>,
+}
+
 /// Lays a layer over a tree; the archive must have this digest. Contents of files are hashed, not kept.
 ///
 /// # Errors
-/// When the layer is refused; the tree is of no use then.
+/// When the layer is refused; the tree holds then what came before.
 pub fn lay(
     tree: &mut Tree,
     layer: impl BufRead,
     diff_id: &Digest,
     limits: Limits,
+    progress: &mut Progress,
 ) -> Result<(), Error> {
-    let found = lay_any(tree, layer, limits)?;
+    let found = lay_any(tree, layer, limits, progress)?;
     if found == *diff_id {
         return Ok(());
     }
@@ -75,8 +85,13 @@ pub fn lay(
 /// Lays a layer over a tree, and returns the digest of its archive.
 ///
 /// # Errors
-/// When the layer is refused; the tree is of no use then.
-pub fn lay_any(tree: &mut Tree, mut layer: impl BufRead, limits: Limits) -> Result<Digest, Error> {
+/// When the layer is refused; the tree holds then what came before.
+pub fn lay_any(
+    tree: &mut Tree,
+    mut layer: impl BufRead,
+    limits: Limits,
+    progress: &mut Progress,
+) -> Result<Digest, Error> {
     let read = |source| Error::Archive(ArchiveError::Read(source));
     let encoding = compress::detect(layer.fill_buf().map_err(read)?);
     let plain = compress::decode(encoding, layer).map_err(read)?;
@@ -85,14 +100,15 @@ pub fn lay_any(tree: &mut Tree, mut layer: impl BufRead, limits: Limits) -> Resu
         hasher: Hasher::new(),
     };
     let mut archive = Archive::new(&mut hashed, limits);
-    let mut own = BTreeSet::new();
     let mut buffer = vec![0; 128 << 10];
     while let Some(item) = archive.next()? {
-        if !own.insert(item.path.clone()) {
+        progress.last.clone_from(&item.path);
+        if progress.paths.contains(&item.path) {
             return Err(Error::Twice(item.path));
         }
         if let Some(gone) = whiteout(&item.path) {
-            remove(tree, &gone, &own)?;
+            remove(tree, &gone, &progress.paths)?;
+            progress.paths.insert(item.path);
             continue;
         }
         let (path, entry) = finished(tree, &mut archive, item, &mut buffer)?;
@@ -100,6 +116,7 @@ pub fn lay_any(tree: &mut Tree, mut layer: impl BufRead, limits: Limits) -> Resu
             return Err(Error::Root);
         }
         tree.insert(&path, entry).map_err(Error::Path)?;
+        progress.paths.insert(path);
     }
     archive.finish()?;
     Ok(hashed.hasher.finish())

@@ -10,6 +10,7 @@ use std::thread::{self, ScopedJoinHandle};
 
 use image_manifest::{Digest, Hasher};
 use image_tree::{Entry, Kind};
+use serde::{Deserialize, Serialize};
 
 use crate::archive::{
     self,
@@ -47,7 +48,7 @@ pub struct Written {
 }
 
 /// A part of a layer that was compressed on its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     /// Digest of its bytes in the archive.
     pub plain: Digest,
@@ -58,7 +59,7 @@ pub struct Segment {
 }
 
 /// A part of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Piece {
     /// Where it begins.
     pub offset: u64,

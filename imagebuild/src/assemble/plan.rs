@@ -6,6 +6,8 @@ use image_manifest::{Digest, Role};
 use serde::Serialize;
 
 use super::{Error, inputs};
+use crate::definition::Output;
+use crate::layers;
 use crate::lock::{Locked, Use};
 
 /// Level of zstd for root file systems: within 12 % of the best, for a twentieth of the time.
@@ -84,6 +86,11 @@ pub enum Step {
         /// How many checks its hosts run.
         checks: usize,
     },
+    /// Layers of the container image are written, lowest first.
+    Layers {
+        /// Their definitions.
+        definitions: Vec<String>,
+    },
     /// Artifacts are written and stored.
     Store {
         /// What they are.
@@ -111,6 +118,7 @@ impl std::fmt::Display for Step {
                 f,
                 "apply    {files} files, {users} users, {units} units, {checks} checks"
             ),
+            Self::Layers { definitions } => write!(f, "layers   {}", definitions.join(", ")),
             Self::Store { artifacts } => {
                 let names: Vec<_> = artifacts.iter().map(|role| format!("{role:?}")).collect();
                 write!(f, "store    {}", names.join(", ").to_lowercase())
@@ -171,6 +179,16 @@ impl Locked {
             checks: checks.units.len() + checks.ports.len() + checks.commands.len(),
         };
         steps.push(apply);
+        let parents = layers::parents(definition);
+        let parents = parents.iter().map(Self::plan).collect::<Result<Vec<_>, _>>()?;
+        if definition.outputs.contains(&Output::Oci) {
+            let names = parents.iter().map(|parent| &parent.name);
+            steps.push(Step::Layers {
+                definitions: names.chain([&definition.name]).cloned().collect(),
+            });
+        }
+        let above: Vec<_> = parents.iter().map(|parent| parent.inputs).collect();
+        let own = inputs::digest(definition, &lock.digest(), &builder)?;
         let roles = definition.roles();
         steps.push(Step::Store {
             artifacts: roles.clone(),
@@ -181,7 +199,7 @@ impl Locked {
             architecture: definition.architecture.clone(),
             distribution: format!("{}/{}", distribution.name, distribution.release),
             lock: lock.digest(),
-            inputs: inputs::digest(definition, &lock.digest(), &builder)?,
+            inputs: layers::inputs(&own, &above),
             source_date: lock.source_date,
             builder,
             steps,

@@ -99,8 +99,9 @@ fn build(directory: &Path, file: &Path, loader: &str) -> Result<(Layout, Built),
         work: directory.join("work"),
         helper: PathBuf::new(),
         threads: 1,
+        layers: directory.join("layers"),
     };
-    let built = execute(&plan, &locked, &[package], &store, &options);
+    let built = execute(&plan, &locked, &[package], &[], &store, &options);
     assert_eq!(
         fs::read_dir(&options.work).unwrap().count(),
         0,

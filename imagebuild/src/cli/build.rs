@@ -13,6 +13,7 @@ use image_manifest::{Artifact, Digest};
 use imagebuild::assemble::{self, Built, Options, Plan};
 use imagebuild::definition;
 use imagebuild::fetch::{self, Fetched, Network, Sources};
+use imagebuild::layers;
 use imagebuild::lock::{Lock, Locked};
 use serde::Serialize;
 
@@ -141,6 +142,7 @@ fn build(
         work: args.work.clone().unwrap_or(default),
         helper: env::current_exe().map_err(Failure::Start)?,
         threads: thread::available_parallelism().map_or(1, usize::from),
+        layers: cache.root().join("layers"),
     };
     let sources = Sources {
         cache,
@@ -152,13 +154,28 @@ fn build(
             Network::Online
         },
     };
+    let writer = layers::Writer {
+        store,
+        cache: &options.layers,
+        threads: options.threads,
+    };
+    let parents = layers::plan_parents(locked.definition(), &writer);
+    let mut parents = parents.map_err(Failure::Assemble)?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::Start)?;
-    let fetched = runtime
-        .block_on(fetch::fetch(locked, &sources))
-        .map_err(Failure::Fetch)?;
+    let fetch = |locked: &Locked| -> Result<Fetched, Failure> {
+        let fetched = runtime.block_on(fetch::fetch(locked, &sources)).map_err(Failure::Fetch)?;
+        fetch::identify(&fetched.packages).map_err(Failure::Fetch)?;
+        Ok(fetched)
+    };
+    let mut fetched = fetch(locked)?;
+    for parent in parents.iter_mut().filter(|parent| parent.kept.is_none()) {
+        let above = fetch(&parent.locked)?;
+        fetched.downloaded_packages += above.downloaded_packages;
+        fetched.downloaded_bytes += above.downloaded_bytes;
+        parent.packages = above.packages;
+    }
     drop(runtime);
-    fetch::identify(&fetched.packages).map_err(Failure::Fetch)?;
-    let built = assemble::execute(plan, locked, &fetched.packages, store, &options);
+    let built = assemble::execute(plan, locked, &fetched.packages, &parents, store, &options);
     Ok((built.map_err(Failure::Assemble)?, fetched))
 }
 

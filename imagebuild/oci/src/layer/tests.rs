@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::archive::read::Limits;
 use crate::difference::changes;
-use crate::flatten;
+use crate::flatten::{self, Progress};
 
 const OPTIONS: Options = Options {
     time: 1_700_000_000,
@@ -113,6 +113,7 @@ fn both_encodings_read_back_as_the_tree() {
             &layer[..],
             &made.written.diff_id,
             Limits::default(),
+            &mut Progress::default(),
         )
         .unwrap();
         assert_eq!(
@@ -121,7 +122,13 @@ fn both_encodings_read_back_as_the_tree() {
         );
     }
     let other = Digest::of(b"other");
-    let refused = flatten::lay(&mut Tree::new(), &made.gzip[..], &other, Limits::default());
+    let refused = flatten::lay(
+        &mut Tree::new(),
+        &made.gzip[..],
+        &other,
+        Limits::default(),
+        &mut Progress::default(),
+    );
     assert!(matches!(refused, Err(flatten::Error::Different { .. })));
 }
 
@@ -191,6 +198,7 @@ fn a_layer_takes_away_what_its_definition_removes() {
             &layer[..],
             &made.written.diff_id,
             Limits::default(),
+            &mut Progress::default(),
         )
         .unwrap();
     }
@@ -266,7 +274,12 @@ fn refused(entries: &[(&str, u8, &str)]) -> flatten::Error {
         archive.extend(header(name, &entry, link, 0).unwrap());
     }
     archive.extend(end());
-    let outcome = flatten::lay_any(&mut Tree::new(), &archive[..], Limits::default());
+    let outcome = flatten::lay_any(
+        &mut Tree::new(),
+        &archive[..],
+        Limits::default(),
+        &mut Progress::default(),
+    );
     outcome.expect_err("it is hostile")
 }
 
@@ -319,7 +332,13 @@ fn a_bomb_is_defused_by_the_limits() {
         ..Limits::default()
     };
     for layer in [&made.gzip, &made.zstd] {
-        let error = flatten::lay_any(&mut Tree::new(), &layer[..], limits).unwrap_err();
+        let error = flatten::lay_any(
+            &mut Tree::new(),
+            &layer[..],
+            limits,
+            &mut Progress::default(),
+        )
+        .unwrap_err();
         assert!(
             error.to_string().contains("more than 1048576 bytes"),
             "{error}"
@@ -329,20 +348,28 @@ fn a_bomb_is_defused_by_the_limits() {
         entries: 0,
         ..Limits::default()
     };
-    assert!(flatten::lay_any(&mut Tree::new(), &made.gzip[..], few).is_err());
+    assert!(
+        flatten::lay_any(
+            &mut Tree::new(),
+            &made.gzip[..],
+            few,
+            &mut Progress::default()
+        )
+        .is_err()
+    );
 }
 
 proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(bytes: Vec<u8>, at in 0_usize..4096, with: u8) {
-        drop(flatten::lay_any(&mut Tree::new(), &bytes[..], Limits::default()));
+        drop(flatten::lay_any(&mut Tree::new(), &bytes[..], Limits::default(), &mut Progress::default()));
         let tree = example_small();
         let made = make(&changes(None, &tree).unwrap(), OPTIONS, None);
         let mut plain = Vec::new();
         crate::compress::decode(crate::compress::Encoding::Gzip, &made.gzip[..]).unwrap().read_to_end(&mut plain).unwrap();
         let at = at % plain.len();
         plain[at] = with;
-        drop(flatten::lay_any(&mut Tree::new(), &plain[..], Limits::default()));
+        drop(flatten::lay_any(&mut Tree::new(), &plain[..], Limits::default(), &mut Progress::default()));
     }
 }
 
