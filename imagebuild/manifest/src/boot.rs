@@ -28,6 +28,10 @@ pub struct BootImage {
     pub size: u64,
     /// Digests of its pieces, so that each is checked as it arrives.
     pub chunks: Chunks,
+    /// Keys of which one must have signed the image's manifest, when there are any: points of P-256, uncompressed, as
+    /// hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signers: Vec<String>,
 }
 
 /// Digests of consecutive pieces of one file.

@@ -29,6 +29,12 @@ impl Digest {
         Self(bytes)
     }
 
+    /// Returns the 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Returns the 64 hexadecimal digits, without the algorithm's name.
     #[must_use]
     pub fn hex(&self) -> String {

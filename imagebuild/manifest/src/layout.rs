@@ -11,8 +11,10 @@
 //! ```
 
 mod attach;
+mod collect;
 mod ingest;
 mod oci;
+mod signatures;
 #[cfg(test)]
 mod tests;
 
@@ -24,8 +26,10 @@ use serde::de::DeserializeOwned;
 
 use crate::{Artifact, Digest, Hasher, Manifest};
 pub use attach::{Attachment, Entry};
+pub use collect::{Action, Collected, Gone, Rules};
 pub use ingest::Ingest;
 use oci::{Descriptor, ImageManifest, Index, LayoutFile};
+pub use signatures::signature_name;
 
 /// Largest `index.json` that is read: some 50,000 images.
 const INDEX_LIMIT: u64 = 16 << 20;
@@ -214,7 +218,7 @@ impl Layout {
             Some(digest) => entry.digest == digest,
             None => entry.reference() == Some(name),
         });
-        let found = entry.map(|entry| self.load(entry)).transpose()?;
+        let found = entry.map(|entry| self.load(&entry.digest)).transpose()?;
         match found {
             Some(found) if found.manifest.name == name => Ok(found),
             _ => Err(Error::NoImage {
@@ -233,7 +237,7 @@ impl Layout {
         let tagged = index.manifests.iter().filter(|e| e.reference().is_some());
         let mut images = tagged
             .filter(|entry| entry.artifact_type.as_deref() == Some(oci::ARTIFACT_TYPE))
-            .map(|entry| self.load(entry))
+            .map(|entry| self.load(&entry.digest))
             .collect::<Result<Vec<_>, _>>()?;
         images.sort_by(|a, b| a.manifest.name.cmp(&b.manifest.name));
         Ok(images)
@@ -277,13 +281,15 @@ impl Layout {
     /// When an artifact is absent, and when the store cannot be written.
     pub fn publish(&self, manifest: &Manifest) -> Result<Digest, Error> {
         check_name(&manifest.name, &manifest.name)?;
-        for artifact in &manifest.artifacts {
-            self.check_size(artifact)?;
-        }
         let config = self.store(&to_json(manifest))?;
         let image = to_json(&ImageManifest::new(manifest, config));
         let (digest, size) = self.store(&image)?;
-        self.update_index(|index| {
+        // Under the lock: what is there now is not swept before the index names it.
+        let _lock = self.lock()?;
+        for artifact in &manifest.artifacts {
+            self.check_size(artifact)?;
+        }
+        self.change_index(|index| {
             index.tag(Descriptor::image(digest, size, &manifest.name));
         })?;
         Ok(digest)
@@ -334,8 +340,8 @@ impl Layout {
         Err(Error::Read { path, source })
     }
 
-    fn load(&self, entry: &Descriptor) -> Result<Found, Error> {
-        let digest = entry.digest;
+    fn load(&self, digest: &Digest) -> Result<Found, Error> {
+        let digest = *digest;
         let foreign = |reason: String| Error::Foreign { digest, reason };
         let image: ImageManifest = self.read_blob(&digest)?;
         if image.artifact_type.as_deref() != Some(oci::ARTIFACT_TYPE)
@@ -383,12 +389,22 @@ impl Layout {
 
     /// Changes the index under the store's lock, so that two writers never lose each other's image.
     fn update_index(&self, change: impl FnOnce(&mut Index)) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        self.change_index(change)
+    }
+
+    /// Takes the lock of all who change the store's index; dropping it lets go.
+    fn lock(&self) -> Result<File, Error> {
         let lock_error = |source| Error::Lock {
             path: self.root.clone(),
             source,
         };
         let lock = File::open(self.version_path()).map_err(lock_error)?;
         lock.lock().map_err(lock_error)?;
+        Ok(lock)
+    }
+
+    fn change_index(&self, change: impl FnOnce(&mut Index)) -> Result<(), Error> {
         let mut index = match self.index() {
             Ok(index) => index,
             Err(Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {

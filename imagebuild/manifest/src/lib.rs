@@ -8,6 +8,7 @@ mod digest;
 pub mod layout;
 mod manifest;
 mod secret;
+mod signed;
 mod verdict;
 
 pub use boot::{
@@ -18,4 +19,5 @@ pub use checks::{CheckCommand, Checks};
 pub use digest::{Digest, Hasher, MalformedDigest};
 pub use manifest::{Artifact, Disk, Form, FormKind, Kernel, Layer, LayerBlob, Manifest, Role};
 pub use secret::{MalformedToken, Secret, Token};
+pub use signed::{NotSigned, Signature, Signed, check_signatures};
 pub use verdict::{CheckResult, Console, Verdict};

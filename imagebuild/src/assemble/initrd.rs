@@ -49,6 +49,7 @@ pub(super) fn describe(name: &str, tree: Digest, rootfs: &Path) -> Result<BootIm
             size: CHUNK as u64,
             digests,
         },
+        signers: Vec::new(),
     })
 }
 

@@ -152,6 +152,7 @@ mod tests {
                 size: piece as u64,
                 digests: bytes.chunks(piece).map(Digest::of).collect(),
             },
+            signers: Vec::new(),
         }
     }
 

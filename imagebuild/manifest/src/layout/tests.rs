@@ -3,7 +3,7 @@ use std::io::Write;
 use super::*;
 use crate::Role;
 
-fn manifest(layout: &Layout, name: &str, content: &[u8]) -> Manifest {
+pub(super) fn manifest(layout: &Layout, name: &str, content: &[u8]) -> Manifest {
     let mut ingest = layout.ingest().unwrap();
     ingest.write_all(content).unwrap();
     let (digest, size) = ingest.finish().unwrap();
