@@ -188,12 +188,12 @@ mod tests {
         person.write_all(b"root").await.unwrap();
         assert_eq!(typed.recv().await.unwrap(), "root");
         live.store(false, Ordering::SeqCst);
-        let mut shown = Vec::new();
-        let ended = timeout(3 * LOOK, person.read_to_end(&mut shown)).await;
+        let mut seen = Vec::new();
+        let ended = timeout(3 * LOOK, person.read_to_end(&mut seen)).await;
         ended.expect("it ends soon").unwrap();
-        let shown = String::from_utf8(shown).unwrap();
-        assert!(shown.starts_with("login: "), "{shown}");
-        assert!(shown.contains("admits nobody any more"), "{shown}");
+        let seen = String::from_utf8(seen).unwrap();
+        assert!(seen.starts_with("login: "), "{seen}");
+        assert!(seen.contains("admits nobody any more"), "{seen}");
         relayed.await.unwrap();
         assert!(typed.recv().await.is_none(), "the BMC's session is closed");
     }

@@ -98,14 +98,14 @@ impl Default for Refusals {
 impl Refusals {
     /// Tells whether the refusal of a token, or of a stranger, is to be recorded, and how many before it were not.
     pub(crate) fn take(&self, token: Option<&str>, peer: IpAddr, now: Instant) -> Option<u64> {
-        let taken = match token {
+        let counted = match token {
             Some(token) => self.by_token.take(&token.to_owned(), now),
             None => self
                 .by_peer
                 .take(&peer, now)
                 .and_then(|()| self.of_strangers.take(&(), now)),
         };
-        if taken.is_err() {
+        if counted.is_err() {
             self.unrecorded.fetch_add(1, Ordering::Relaxed);
             return None;
         }

@@ -145,7 +145,7 @@ async fn a_refusal_does_not_fill_the_audit_log_with_what_was_sent() {
     let record = records.last().unwrap();
     assert_eq!(record["who"], "rack-a");
     let length = record.to_string().len();
-    assert!(length < 8 << 10, "{length} bytes: {:.300}", record);
+    assert!(length < 8 << 10, "{length} bytes: {record:.300}");
 }
 
 #[tokio::test]
