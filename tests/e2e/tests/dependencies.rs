@@ -15,6 +15,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("image-manifest", &[]),
     ("deb-archive", &["image-manifest"]),
+    ("image-disk", &["image-manifest"]),
     ("image-tree", &["image-manifest"]),
     ("image-oci", &["image-manifest", "image-tree"]),
     ("image-sandbox", &[]),
@@ -23,6 +24,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         &[
             "cloud",
             "deb-archive",
+            "image-disk",
             "image-manifest",
             "image-oci",
             "image-sandbox",
