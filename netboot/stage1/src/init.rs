@@ -28,7 +28,8 @@ use crate::report::Reporter;
 use crate::session::{self, Appliance, Session};
 use crate::verity::RootHash;
 use crate::{
-    cmdline, console, disk, fetch, handover, host, link, memory, modules, rootfs, secrets, uptime,
+    cmdline, console, disk, fetch, handover, host, link, memory, modules, rootfs, secrets,
+    signature, uptime,
 };
 
 /// What stage1 itself needs; the network's drivers are found by modalias.
@@ -77,6 +78,8 @@ enum Error {
         what: &'static str,
         source: session::Error,
     },
+    #[error(transparent)]
+    Signature(#[from] signature::Error),
     #[error(transparent)]
     Secrets(#[from] secrets::Error),
     #[error(transparent)]
@@ -242,6 +245,11 @@ impl Boot<'_> {
             "image `{}`, tree {}, boot {}, appliance {}",
             image.name, image.tree, appliance.boot, appliance.server
         ));
+        if !image.signers.is_empty() {
+            let signed = persist("signature", || self.session.signed(&image.rootfs))?;
+            signature::check(&image, &signed)?;
+            console::info("the image's manifest is signed by a trusted key");
+        }
         let host = persist("host configuration", || self.session.host_config())?;
         let root = thread::scope(|scope| {
             // Not needed before the root is there, so they load while it comes.

@@ -33,6 +33,7 @@ mod report;
 mod rootfs;
 mod secrets;
 mod session;
+mod signature;
 mod systemd;
 mod tls;
 mod uptime;

@@ -6,7 +6,9 @@
 use std::fmt::Write as _;
 use std::net::SocketAddrV4;
 
-use image_manifest::{Credential, Digest, Exchange, HostConfig, HostSecrets, Report, Token};
+use image_manifest::{
+    Credential, Digest, Exchange, HostConfig, HostSecrets, Report, Signed, Token,
+};
 
 use crate::http::{Connection, Error as HttpError};
 use crate::tls::Trust;
@@ -110,6 +112,13 @@ impl Session {
         let path = self.appliance.path("host");
         let answer = self.connect()?.get(&path, &self.credential)?;
         serde_json::from_slice(&answer).map_err(|_| Error::Malformed("host configuration"))
+    }
+
+    /// Asks who vouches for the image that has a root file system.
+    pub(crate) fn signed(&self, rootfs: &Digest) -> Result<Signed, Error> {
+        let path = format!("/signed/{rootfs}");
+        let answer = self.connect()?.get(&path, &self.credential)?;
+        serde_json::from_slice(&answer).map_err(|_| Error::Malformed("signature"))
     }
 
     /// Asks for the secrets of this host; only the run of stage1 that knows the nonce is given them.
