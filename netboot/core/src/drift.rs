@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lifecycle::{Held, HostState, Policy, Watched, held, span};
+use crate::lifecycle::{Held, HostState, Policy, Power, Watched, held, span};
 
 /// In what a host is not as it is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -93,6 +93,8 @@ pub(crate) fn drifted(state: &HostState) -> Vec<(Drift, Watched, String)> {
     let mut all = Vec::new();
     if let (Some(since), Some(wanted), Some(power)) =
         (seen.power_off_since, state.wanted, seen.power)
+        // What is not known now is not known to differ.
+        && matches!(power, Power::On | Power::Off)
     {
         let text = format!("it is {}, and wanted {}", power.label(), wanted.label());
         all.push((Drift::Power, since, text));

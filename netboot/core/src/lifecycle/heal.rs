@@ -1,7 +1,7 @@
 //! Drift that is put right without a person.
 //!
-//! It refuses to heal for ever, to heal a host that is stopped, and to switch a host off that
-//! somebody switched on by hand.
+//! It refuses to heal for ever, to heal a host that is stopped, to switch a host off that somebody
+//! switched on by hand, and to start one that somebody switched off.
 
 use std::time::Duration;
 
@@ -39,7 +39,13 @@ pub(crate) fn held(
     let watched = state.watch.total;
     let possible = match drift {
         Drift::Power => state.wanted == Some(super::Power::On),
-        Drift::Tree | Drift::Overlay => state.boots().is_some_and(super::Generation::is_proven),
+        // To heal it is to start the host, which a person may have switched off for good reason.
+        Drift::Tree | Drift::Overlay => {
+            let off = Some(super::Power::Off);
+            state.wanted != off
+                && state.seen.power != off
+                && state.boots().is_some_and(super::Generation::is_proven)
+        }
     };
     if !possible || policy.control == Control::Hands || !policy.heal.contains(&drift) {
         return Some(Held::ByPolicy);

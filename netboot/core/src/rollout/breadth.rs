@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Timestamp;
-use crate::lifecycle::{HostState, Reason};
+use crate::lifecycle::{HostState, Reason, Stage};
 use crate::site::{Host, Limits, Site};
 
 /// Why a request needs an explicit override.
@@ -94,7 +94,11 @@ pub fn room<'a>(
     const HOUR: Duration = Duration::from_hours(1);
     let (mut active, mut recent) = (0_u32, 0_u32);
     for state in states {
-        if state.work().is_some() {
+        // Who waits for somebody to start it by hand serves on meanwhile, for a day if need be.
+        if state
+            .work()
+            .is_some_and(|work| work.stage != Stage::Waiting)
+        {
             active = active.saturating_add(1);
         }
         let within = |created: Timestamp| now.since(created) < HOUR;
@@ -117,7 +121,7 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
-    use crate::lifecycle::{Deploy, Event, Image, Parameters, Policy, When, step};
+    use crate::lifecycle::{Control, Deploy, Event, Image, Parameters, Policy, When, step};
     use crate::site::SourceFile;
     use image_manifest::Digest;
 
@@ -189,8 +193,12 @@ mod tests {
             when: When::Needed,
         });
         let start = Timestamp(10_000_000);
-        let busy = step(&HostState::default(), &Policy::default(), &deploy, start).state;
-        let states = [busy, HostState::default()];
+        let control = |control| Policy {
+            control,
+            ..Policy::default()
+        };
+        let begun = |by| step(&HostState::default(), &control(by), &deploy, start).state;
+        let states = [begun(Control::Bmc), HostState::default()];
         let (soon, later) = (
             start.after(Duration::from_mins(1)),
             start.after(Duration::from_hours(2)),
@@ -204,5 +212,8 @@ mod tests {
         for (name, limits, now, wanted) in cases {
             assert_eq!(room(&limits, &states, now), wanted, "{name}");
         }
+        let by_hand = [begun(Control::Hands)];
+        let left = room(&limits(1, None), &by_hand, soon);
+        assert_eq!(left, 1, "who waits for a person takes no room");
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use netboot_core::drift::Drift;
+use netboot_core::drift::{Drift, findings};
 use netboot_core::lifecycle::{
-    BootBy, Control, Event, Judgement, NoteKind, Phase, Policy, Said, When, plan_of,
+    BootBy, Control, Event, Judgement, NoteKind, Phase, Policy, Power, Said, When, plan_of,
 };
 use proptest::prelude::*;
 
@@ -348,6 +348,45 @@ fn drift_is_healed_with_a_bound() {
     world.by_hand(true);
     world.pass(3_600);
     assert!(world.power);
+}
+
+#[test]
+fn a_host_that_somebody_switched_off_is_not_started_to_heal_it() {
+    let healing = Policy {
+        heal: Drift::ALL.into(),
+        ..policy()
+    };
+    // By an order, and by its button.
+    for ordered in [true, false] {
+        let mut world = proven(vec![Fate::Well], healing.clone());
+        let boot = world.state.seen.boot.clone().unwrap().boot;
+        let paths = vec!["/etc/passwd".to_owned()];
+        let said = Said::Overlay { paths, omitted: 0 };
+        world.tell(&Event::Reported { boot, said });
+        if ordered {
+            world.tell(&Event::Power {
+                order: order(2),
+                by: "alice".to_owned(),
+            });
+        } else {
+            world.state.wanted = None;
+            world.by_hand(false);
+        }
+        world.pass(7_200);
+        assert!(!world.power, "ordered {ordered}: {:?}", world.notes);
+        assert_eq!(world.heals, 0, "ordered {ordered}");
+    }
+}
+
+#[test]
+fn a_power_that_is_not_known_is_no_drift() {
+    let mut world = proven(vec![Fate::Well], policy());
+    world.state.wanted = Some(Power::On);
+    world.tell(&Event::PowerSeen { power: Power::Off });
+    assert_eq!(findings(&world.state, &world.policy).len(), 1);
+    let power = Power::Unknown;
+    world.tell(&Event::PowerSeen { power });
+    assert_eq!(findings(&world.state, &world.policy), []);
 }
 
 #[test]

@@ -253,7 +253,8 @@ impl Rack {
     }
 
     fn run(&mut self) {
-        for _ in 0..400 {
+        // Each of its batches may rest for half a minute, and a turn is a second.
+        for _ in 0..1_000 {
             self.turn(usize::MAX);
             if self.rollout.is_over() && self.hosts.values().all(|state| state.work().is_none()) {
                 return;
