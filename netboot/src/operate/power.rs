@@ -23,6 +23,9 @@ use super::bmc;
 /// Operations at the same time, over all hosts: each is a session and a few packets.
 const AT_ONCE: usize = 64;
 
+/// How long the end of an operation is remembered: no round of polls takes as long.
+const REMEMBERED: Duration = Duration::from_mins(10);
+
 /// One operation on one host's power.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -89,6 +92,8 @@ pub(super) struct Powers {
     /// The host of each task.
     hosts: HashMap<Id, Arc<str>>,
     busy: HashSet<Arc<str>>,
+    /// When the last operation of a host ended, for [`REMEMBERED`].
+    ended: HashMap<Arc<str>, Instant>,
     waiting: HashMap<Arc<str>, VecDeque<Job>>,
     permits: Arc<Semaphore>,
     asks: Asks,
@@ -101,6 +106,7 @@ impl Powers {
             tasks: JoinSet::new(),
             hosts: HashMap::new(),
             busy: HashSet::new(),
+            ended: HashMap::new(),
             waiting: HashMap::new(),
             permits: Arc::new(Semaphore::new(AT_ONCE)),
             asks,
@@ -161,6 +167,8 @@ impl Powers {
         } else {
             self.waiting.remove(host);
             self.busy.remove(host);
+            self.ended.retain(|_, at| at.elapsed() < REMEMBERED);
+            self.ended.insert(Arc::clone(host), Instant::now());
         }
     }
 
@@ -174,6 +182,12 @@ impl Powers {
     /// Whether an operation of a host is under way.
     pub(super) fn is_busy(&self, host: &str) -> bool {
         self.busy.contains(host)
+    }
+
+    /// Whether an operation of a host is under way, or ended after an instant: what was read since
+    /// that instant may be older than what the operation did.
+    pub(super) fn was_busy(&self, host: &str, since: Instant) -> bool {
+        self.is_busy(host) || self.ended.get(host).is_some_and(|at| *at >= since)
     }
 }
 
@@ -304,4 +318,32 @@ impl Journal for Leave<'_> {
 
 fn refused(operation: &OperationId) -> journal::Failure {
     journal::Failure(format!("`{operation}` is no operation of the lifecycle"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_read_before_an_operation_ended_is_not_believed() {
+        let (learn, _learned) = mpsc::channel(1);
+        let (sending, _sent) = mpsc::channel(1);
+        let mut powers = Powers::new(Asks { learn, sending });
+        let host: Arc<str> = "web1".into();
+        let before = Instant::now();
+        assert!(!powers.was_busy(&host, before));
+        powers.begin(Job {
+            host: Arc::clone(&host),
+            operation: Operation(1),
+            intent: PowerIntent::EnsureOn,
+            deadline: Duration::from_secs(1),
+            bmc: Err("its password is missing".to_owned()),
+        });
+        assert!(powers.was_busy(&host, Instant::now()), "it is under way");
+        powers.ended().await;
+        assert!(powers.was_busy(&host, before), "it ended after that");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert!(!powers.was_busy(&host, Instant::now()));
+        assert!(!powers.was_busy("web2", before), "that is another host");
+    }
 }
