@@ -277,8 +277,9 @@ pub fn execute(
         artifacts: artifacts.store(store)?,
     };
     if is_container {
-        let container = layers::compose(store, locked.definition(), &manifest)?;
-        store.enter(&container).map_err(Error::Store)?;
+        for entry in layers::compose(store, locked.definition(), &manifest)? {
+            store.enter(&entry).map_err(Error::Store)?;
+        }
     }
     let digest = store.publish(&manifest).map_err(Error::Store)?;
     Ok(Built { digest, manifest })

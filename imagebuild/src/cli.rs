@@ -6,7 +6,10 @@ mod build;
 mod failure;
 mod lock;
 mod narration;
+mod pull;
+mod push;
 mod report;
+mod vendor;
 mod verify;
 
 use std::path::PathBuf;
@@ -35,6 +38,12 @@ enum Verb {
     Lock(lock::LockArgs),
     /// Builds the image of a definition and its lock into a store.
     Build(build::BuildArgs),
+    /// Sends an image of a store to a registry: what it has already is not sent.
+    Push(push::PushArgs),
+    /// Fetches an image from a registry into a store.
+    Pull(pull::PullArgs),
+    /// Keeps the packages of an image in a store, where they outlive their mirrors.
+    Vendor(vendor::VendorArgs),
     /// Checks that every artifact of an image is what its manifest says.
     Verify(verify::VerifyArgs),
 }
@@ -71,6 +80,9 @@ pub(crate) fn run() -> ExitCode {
     let done = match &cli.verb {
         Verb::Lock(args) => lock::run(args),
         Verb::Build(args) => build::run(args),
+        Verb::Push(args) => push::run(args),
+        Verb::Pull(args) => pull::run(args),
+        Verb::Vendor(args) => vendor::run(args),
         Verb::Verify(args) => verify::run(args),
     };
     match done {

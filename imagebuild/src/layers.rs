@@ -261,7 +261,8 @@ impl Writer<'_> {
     }
 }
 
-/// Puts the documents of a container image into the store, and returns the digest of its index. It has no name yet.
+/// Puts the documents of a container image into the store, and returns what is to be entered: the index under the name of the
+/// image, and each manifest under a name of its own, for tools that cannot choose in an index. Nothing has a name yet.
 ///
 /// # Errors
 /// When the store cannot be read or written.
@@ -269,7 +270,7 @@ pub fn compose(
     store: &Layout,
     definition: &Definition,
     manifest: &Manifest,
-) -> Result<Entry, Error> {
+) -> Result<Vec<Entry>, Error> {
     let about = About {
         name: &manifest.name,
         description: &definition.description,
@@ -291,14 +292,20 @@ pub fn compose(
         Some(Ok(Document::Index(index))) => index.manifests,
         _ => Vec::new(),
     };
-    let (digest, size) = put(image::index(&about, known, gzip, zstd))?;
-    Ok(Entry {
-        media_type: spec::INDEX.to_owned(),
+    let index = put(image::index(&about, known, gzip, zstd))?;
+    let entry = |media_type: &str, (digest, size), name: String| Entry {
+        media_type: media_type.to_owned(),
         digest,
         size,
         artifact_type: None,
         name: Some(name),
-    })
+    };
+    let own = format!("{name}-{}", manifest.architecture);
+    Ok(vec![
+        entry(spec::MANIFEST, zstd, format!("{own}-zstd")),
+        entry(spec::MANIFEST, gzip, own),
+        entry(spec::INDEX, index, name),
+    ])
 }
 
 fn run(oci: &Oci) -> Run {

@@ -12,6 +12,7 @@ pub mod layers;
 pub mod lock;
 pub mod mirror;
 pub mod normalise;
+pub mod registry;
 pub mod stage1;
 pub mod unpack;
 pub mod verify;

@@ -10,7 +10,7 @@ use image_manifest::layout;
 use imagebuild::definition::Problem;
 use imagebuild::fetch::{self, Fault};
 use imagebuild::lock::{self, StaleLock};
-use imagebuild::{assemble, cache, mirror, verify};
+use imagebuild::{assemble, cache, mirror, registry, verify};
 
 /// The exit codes, other than 0 (done) and 2 (bad usage, which clap answers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,7 @@ pub(super) enum Failure {
     Assemble(assemble::Error),
     Store(layout::Error),
     Verify(verify::Error),
+    Registry(Box<registry::Error>),
     Start(io::Error),
     Print(io::Error),
 }
@@ -68,6 +69,7 @@ impl Failure {
             Self::Resolve(error) => error.fault().into(),
             Self::Fetch(error) => error.fault().into(),
             Self::Assemble(error) if error.is_of_the_definition() => Exit::Configuration,
+            Self::Registry(error) if error.is_remote() => Exit::Remote,
             _ => Exit::Failed,
         }
     }
@@ -88,6 +90,7 @@ impl Failure {
             Self::Assemble(error) => error,
             Self::Store(error) => error,
             Self::Verify(error) => error,
+            Self::Registry(error) => &**error,
             Self::Start(error) | Self::Print(error) => error,
         }
     }
@@ -96,6 +99,7 @@ impl Failure {
     pub(super) fn help(&self) -> Option<&'static str> {
         match self {
             Self::Fetch(error) => error.help(),
+            Self::Registry(error) => error.help(),
             Self::Verify(verify::Error::Damaged { .. }) => {
                 Some("`imagebuild build --rebuild` writes the artifact again")
             }

@@ -2,7 +2,7 @@
 //!
 //! It refuses endless things: redirects in circles, servers that fall silent, answers without a bound.
 
-mod route;
+pub(crate) mod route;
 
 use std::time::Duration;
 

@@ -25,13 +25,13 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Connects to servers.
 #[derive(Clone, Debug)]
-pub(super) struct Route {
+pub(crate) struct Route {
     http: HttpConnector,
     proxies: Arc<Matcher>,
 }
 
 impl Route {
-    pub(super) fn new(proxies: Matcher) -> Self {
+    pub(crate) fn new(proxies: Matcher) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_connect_timeout(Some(CONNECT));
@@ -43,7 +43,7 @@ impl Route {
     }
 
     /// What a proxy for plain HTTP wants to see in each request. Tunnels are opened with it once.
-    pub(super) fn credentials(&self, uri: &Uri) -> Option<HeaderValue> {
+    pub(crate) fn credentials(&self, uri: &Uri) -> Option<HeaderValue> {
         if uri.scheme_str() != Some("http") {
             return None;
         }
@@ -93,7 +93,7 @@ impl Service<Uri> for Route {
 
 /// A connection, which knows whether a proxy forwards its requests: those name the whole URL.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     inner: TokioIo<TcpStream>,
     forwarded: bool,
 }
