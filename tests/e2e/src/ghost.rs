@@ -57,7 +57,8 @@ bmc = { protocol = "ipmi", address = "127.0.0.1", user = "operator", password = 
 "#;
 
 const MAC: &str = "52:54:00:77:00:01";
-const ADDRESS: &str = "10.77.0.11";
+/// The ghost's address.
+pub const ADDRESS: &str = "10.77.0.11";
 
 /// Something that the ghost or its BMC is about to do, or has done.
 #[derive(Debug)]
@@ -89,7 +90,40 @@ pub struct Ghost {
     pub faults: Arc<Faults>,
     /// What happens, in order; each waits for an answer.
     pub events: Receiver<Event>,
+    /// What proves which boot it is in.
+    pub papers: Shown,
     chassis: Arc<Body>,
+}
+
+/// The papers of the newest boot, once it has some.
+#[derive(Clone, Debug, Default)]
+pub struct Shown(Arc<Mutex<Option<Papers>>>);
+
+impl Shown {
+    /// Returns them.
+    ///
+    /// # Panics
+    /// When no token was exchanged yet.
+    #[must_use]
+    pub fn newest(&self) -> Papers {
+        let papers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        papers.clone().expect("a token was exchanged")
+    }
+}
+
+/// What proves which boot the ghost is in.
+#[derive(Clone, Debug)]
+pub struct Papers {
+    /// The boot's routes, as the host sees them.
+    pub boots: String,
+    /// Its one-time token.
+    pub token: String,
+    /// What the token was exchanged with.
+    pub nonce: String,
+    /// What it was exchanged for.
+    pub credential: String,
+    /// The digest of its running tree.
+    pub tree: image_manifest::Digest,
 }
 
 /// The power of the ghost: memory, and a boot whenever it comes on.
@@ -109,6 +143,7 @@ struct System {
     events: Sender<Event>,
     /// Whether it reports itself well.
     manner: Arc<Mutex<Manner>>,
+    papers: Shown,
 }
 
 /// How the ghost behaves once it has power.
@@ -140,8 +175,10 @@ impl Ghost {
             trees: trees.collect(),
             events: sender.clone(),
             manner: Arc::new(Mutex::new(Manner::Well)),
+            papers: Shown::default(),
         };
         std::fs::create_dir_all(&system.folder).expect("a directory");
+        let papers = system.papers.clone();
         let identity = Identity {
             guid: Some([7; 16]),
             serial: Some("GHOST".to_owned()),
@@ -163,6 +200,7 @@ impl Ghost {
         Self {
             faults,
             events,
+            papers,
             chassis,
         }
     }
@@ -301,6 +339,14 @@ impl System {
         })?;
         let answer: serde_json::Value = serde_json::from_str(&answer).ok()?;
         let credential = answer["credential"].as_str()?.to_owned();
+        let papers = Papers {
+            boots: boots.clone(),
+            token,
+            nonce,
+            credential: credential.clone(),
+            tree: *tree,
+        };
+        *self.papers.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(papers);
         let stages = [
             Stage::AgentStarted { tree: *tree },
             Stage::Healthy { tree: *tree },
@@ -355,8 +401,15 @@ impl System {
 
     fn post(&self, url: &str, token: &str, body: &str) -> Option<String> {
         let authority = self.authority.display().to_string();
-        let header = format!("Authorization: Bearer {token}");
-        self.curl(&["--cacert", &authority, "-H", &header, "-d", body, url])
+        // What is secret stands in no argument, where others could read it.
+        let (header, sent) = (self.folder.join("header"), self.folder.join("body"));
+        std::fs::write(&header, format!("Authorization: Bearer {token}\n")).ok()?;
+        std::fs::write(&sent, body).ok()?;
+        let (header, sent) = (
+            format!("@{}", header.display()),
+            format!("@{}", sent.display()),
+        );
+        self.curl(&["--cacert", &authority, "-H", &header, "-d", &sent, url])
     }
 
     fn curl(&self, words: &[&str]) -> Option<String> {

@@ -5,110 +5,15 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::ghost::{self, Event, Ghost, Manner};
+use e2e::ghost::Manner;
+use e2e::haunted::{Haunted, IMAGES};
 use e2e::need;
-use e2e::rig::{Rig, check, printed};
-use e2e::shop;
+use e2e::rig::{check, printed};
 use ipmi::sim::{Fault, Moment};
 use ipmi::{Identity, ResetKind};
-use lab::images::Workshop;
-use lab::up;
-
-/// The images that a ghost is told to boot, by turns.
-const IMAGES: [&str; 2] = ["host", "next"];
-
-/// A rack with one ghost, and the generations that it had so far.
-struct Haunted {
-    rig: Rig,
-    ghost: Ghost,
-}
-
-/// One generation, as `netboot history --json` tells it.
-#[derive(Clone, Debug)]
-struct Generation {
-    image: String,
-    outcome: String,
-    why: String,
-}
-
-fn build_images() {
-    shop::image("host");
-    let versions: Workshop = up::versions(&shop::workspace(), &shop::state());
-    versions.build("next").expect("the image `next`");
-}
-
-impl Haunted {
-    fn new() -> Self {
-        build_images();
-        let store = shop::state().store();
-        let secrets = [("secrets/bmc", ghost::PASSWORD)];
-        let rig = Rig::with_secrets(ghost::SITE, &store, &secrets);
-        let ghost = Ghost::rack(&rig, &IMAGES);
-        Self { rig, ghost }
-    }
-
-    fn history(&self) -> Vec<Generation> {
-        let output = self.rig.netboot(&["history", "bios1", "--json"]);
-        let Ok(list) = serde_json::from_slice::<Vec<serde_json::Value>>(&output.stdout) else {
-            return Vec::new();
-        };
-        let text = |one: &serde_json::Value, key: &str| one[key].as_str().unwrap_or("").to_owned();
-        let list = list.iter().map(|one| Generation {
-            image: text(one, "image"),
-            outcome: text(one, "outcome"),
-            why: text(one, "why"),
-        });
-        list.collect()
-    }
-
-    /// Lets everything happen, `each` deciding about every event, until nothing is pending any more.
-    fn play(&mut self, within: Duration, mut each: impl FnMut(&mut Rig, Event)) -> Vec<Generation> {
-        let deadline = Instant::now() + within;
-        let mut looked = Instant::now();
-        loop {
-            match self.ghost.events.recv_timeout(Duration::from_millis(100)) {
-                Ok(event) => each(&mut self.rig, event),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => panic!("the ghost is gone"),
-            }
-            if looked.elapsed() < Duration::from_millis(300) {
-                continue;
-            }
-            let history = self.history();
-            looked = Instant::now();
-            if history.first().is_some_and(|one| one.outcome != "pending") && self.is_idle() {
-                return history;
-            }
-            assert!(Instant::now() < deadline, "no end: {history:#?}");
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        let output = self.rig.netboot(&["host", "bios1", "--json"]);
-        let host: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let text = host.to_string();
-        text.contains("\"phase\":\"idle\"") || text.contains("\"phase\":\"stopped\"")
-    }
-
-    fn deploy(&self, image: &str) {
-        check(
-            &self
-                .rig
-                .netboot(&["deploy", "bios1", "--image", image, "--no-wait"]),
-        );
-    }
-
-    /// Deploys the first image and lets it happen.
-    fn settle(&mut self) {
-        self.deploy(IMAGES[0]);
-        let history = self.play(Duration::from_mins(1), |_, event| event.proceed());
-        assert_eq!(history[0].outcome, "healthy", "{history:#?}");
-    }
-}
 
 /// The walk is cut into this many parts, which run side by side.
 const PARTS: usize = 4;

@@ -28,6 +28,8 @@ pub enum Suite {
     Network,
     /// Images: reproducible, refused clearly, accepted by other tools.
     Images,
+    /// Disks in real firmware, with and without Secure Boot.
+    Disk,
     /// Hosts in real firmware.
     Boot,
     /// Simulated BMCs and clients of both protocols, judged by peers.
@@ -141,15 +143,18 @@ impl Suite {
             Self::Licences => licences(workspace),
             Self::Network => count(cargo(&end_to_end("network"))),
             Self::Images => count(cargo(&end_to_end("images"))),
+            Self::Disk => count(cargo(&end_to_end("disk"))),
             Self::Boot => count(cargo(&end_to_end("boot"))),
             Self::Power => count(cargo(&end_to_end("power"))),
             Self::Operate => {
-                let words = end_to_end("operate");
                 // Its racks wait more than they work: side by side they take as long as the longest.
-                count(cargo(&words.map(|word| match word {
-                    "--test-threads=1" => "--test-threads=16",
-                    word => word,
-                })))
+                let mut words = end_to_end("operate");
+                for word in &mut words {
+                    if *word == "--test-threads=1" {
+                        *word = "--test-threads=16";
+                    }
+                }
+                count(cargo(&words))
             }
             Self::Show => count(cargo(&end_to_end("show"))),
             Self::Fuzz => count(cargo(&end_to_end("fuzz"))),
@@ -158,21 +163,18 @@ impl Suite {
 }
 
 /// End-to-end tests run one after the other, since two cores are what they are timed for.
-fn end_to_end(name: &'static str) -> [&'static str; 10] {
-    // One file for each protocol.
-    let tests = if name == "power" { "power_*" } else { name };
-    [
-        "test",
-        "--package",
-        "e2e",
-        "--features",
-        name,
-        "--test",
-        tests,
-        "--",
-        "--test-threads=1",
-        "--nocapture",
-    ]
+fn end_to_end(name: &'static str) -> Vec<&'static str> {
+    let tests = match name {
+        // What operators do with hosts, and what they do with the appliance.
+        "operate" => vec!["operate", "site"],
+        // One file for each protocol.
+        "power" => vec!["power_*"],
+        name => vec![name],
+    };
+    let mut words = vec!["test", "--package", "e2e", "--features", name];
+    words.extend(tests.into_iter().flat_map(|test| ["--test", test]));
+    words.extend(["--", "--test-threads=1", "--nocapture"]);
+    words
 }
 
 fn check(mut command: Command) -> Result<Tally, Error> {
