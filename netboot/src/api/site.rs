@@ -37,7 +37,10 @@ pub(super) async fn show(
 /// Tells what applying a site would change, and what follows from it.
 #[utoipa::path(post, path = "/v1/site/plan", operation_id = "plan_site", tag = "site", security(("token" = ["operator"])),
     request_body = Upload,
-    responses((status = 200, description = "What would change.", body = Plan), Refusals))]
+    responses((status = 200, description = "What would change.", body = Plan),
+        (status = 422, description = "The site is wrong: every problem with its place.", body = Problem,
+            content_type = "application/problem+json"),
+        Refusals))]
 pub(super) async fn plan(
     State(api): State<Arc<Api>>,
     Caller(who): Caller,
@@ -52,7 +55,10 @@ pub(super) async fn plan(
 /// Applying twice changes nothing. With `expect`, a site that somebody else applied meanwhile is not replaced.
 #[utoipa::path(post, path = "/v1/site", operation_id = "apply_site", tag = "site", security(("token" = ["admin"])), params(Manner),
     request_body = ApplyRequest,
-    responses((status = 200, description = "What changed, or would.", body = Plan), Refusals))]
+    responses((status = 200, description = "What changed, or would.", body = Plan),
+        (status = 422, description = "The site is wrong: every problem with its place.", body = Problem,
+            content_type = "application/problem+json"),
+        Refusals))]
 pub(super) async fn apply(
     State(api): State<Arc<Api>>,
     Ordered(order): Ordered,
