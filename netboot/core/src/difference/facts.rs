@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Version;
 use crate::site::{
-    Appliance, Bmc, DeployPolicy, Environment, Host, Limits, Network, Parameters, Reach, Role,
-    Site, Trust,
+    Appliance, Bmc, DeployPolicy, Environment, Host, Limits, Network, Parameters, Protocol, Reach,
+    Role, Site, Trust,
 };
 
 /// What a fact is about.
@@ -304,6 +304,8 @@ fn put_bmc(facts: &mut Facts, bmc: &Bmc) {
     match trust {
         Trust::Pinned(certificate) => put(facts, "bmc.certificate", certificate),
         Trust::Authority(path) => put(facts, "bmc.authority", path),
+        // IPMI has none.
+        Trust::FirstUse if *protocol == Protocol::Ipmi => {}
         Trust::FirstUse => put(facts, "bmc.certificate", "the first that is seen"),
     }
     put_some(facts, "bmc.vendor", vendor.as_ref());
@@ -317,6 +319,25 @@ fn put_bmc(facts: &mut Facts, bmc: &Bmc) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_bmc_that_has_a_certificate_is_trusted_by_one() {
+        for (protocol, expected) in [("ipmi", false), ("redfish", true)] {
+            let text = format!(
+                "[site]\nname = \"lab\"\n[role.web]\nimage = \"host\"\n[[network]]\nname = \"rack\"\nsubnet = \"10.7.0.0/24\"\nappliance = \"10.7.0.1\"\n[secret.bmc]\nenv = \"X\"\n[[host]]\nname = \"web1\"\nmacs = [\"52:54:00:77:00:01\"]\naddress = \"10.7.0.9\"\nrole = \"web\"\n[host.bmc]\nprotocol = \"{protocol}\"\naddress = \"10.7.0.51\"\nuser = \"o\"\npassword = \"bmc\"\n"
+            );
+            let source = crate::site::SourceFile {
+                path: "site.toml".into(),
+                text: text.into(),
+            };
+            let site = Site::check(&[source]).unwrap();
+            let host = site.host("web1").unwrap();
+            let mut facts = Facts::new();
+            put_bmc(&mut facts, host.bmc.as_ref().unwrap());
+            let told = format!("{facts:?}").contains("bmc.certificate");
+            assert_eq!(told, expected, "{protocol}: {facts:?}");
+        }
+    }
 
     #[test]
     fn durations_are_told_as_the_site_writes_them() {

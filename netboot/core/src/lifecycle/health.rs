@@ -8,9 +8,8 @@ use super::machine::{Machine, tamed};
 use super::plan::span;
 use super::state::{Booted, Goal, HostState, Phase, Stage, Work};
 use super::transition::NoteKind;
+use crate::site::MOST_ROLLBACKS;
 
-/// How often one deployment rolls back at most, whatever the policy says.
-const MOST_ROLLBACKS: u32 = 8;
 /// Paths of changed files that are kept, and their length in characters.
 const PATHS: usize = 32;
 /// Stands for a generation whose image need not be avoided; numbers begin with 1.

@@ -191,7 +191,7 @@ impl Machine<'_> {
         let at = self.now;
         let Some(work) = self.state.work().cloned() else {
             self.state.phase = Phase::Idle;
-            self.note(NoteKind::Cancelled, format!("{by} takes note"));
+            self.note(NoteKind::Cancelled, format!("{by} takes note: it is no longer stopped"));
             return;
         };
         let untouched =

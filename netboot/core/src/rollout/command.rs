@@ -100,11 +100,11 @@ impl Rollout {
     /// Tells what it is going to do, a line a batch; for dry runs.
     #[must_use]
     pub fn outline(&self) -> Vec<String> {
-        let mut lines = vec![format!(
-            "deploy {} to {} hosts",
-            self.spec.image,
-            self.members.len()
-        )];
+        let hosts = match self.members.len() {
+            1 => "1 host".to_owned(),
+            hosts => format!("{hosts} hosts"),
+        };
+        let mut lines = vec![format!("deploy {} to {hosts}", self.spec.image)];
         let mut rest = self.members.as_slice();
         while let Some(first) = rest.first() {
             let end = rest.partition_point(|member| member.batch <= first.batch);

@@ -29,6 +29,7 @@ mod tests;
 mod word;
 
 pub use environment::{Environment, Parameter, Parameters};
+pub(crate) use policy::MOST_ROLLBACKS;
 pub use policy::{BootMethod, DeployPolicy, Heal, Limits};
 pub use power::{Bmc, BmcAddress, BootFirmware, Protocol, Trust, Waiver};
 pub use problem::{Location, Problem, ProblemKind, SourceFile};

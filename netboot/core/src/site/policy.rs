@@ -94,8 +94,8 @@ const DEADLINES: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(30)..=Duration::from_hours(24);
 /// A system that does not stop in an hour hangs.
 const LONGEST_SHUTDOWN: Duration = Duration::from_hours(1);
-/// Each rollback is a power cycle and a boot.
-const MOST_ROLLBACKS: i64 = 10;
+/// Each rollback is a power cycle and a boot, and a site of healthy images has not more of them than this.
+pub(crate) const MOST_ROLLBACKS: u32 = 8;
 /// More than one appliance can serve at once.
 const MOST_HOSTS: i64 = 100_000;
 
@@ -116,7 +116,7 @@ pub(super) fn read_deploy(mut table: Table<'_>, problems: &mut Problems<'_>) -> 
             problems.contradiction(&health_for.place, text.to_owned());
         }
     }
-    let rollbacks = table.count("max-rollbacks", 0..=MOST_ROLLBACKS, problems);
+    let rollbacks = table.count("max-rollbacks", 0..=i64::from(MOST_ROLLBACKS), problems);
     policy.max_rollbacks = rollbacks.unwrap_or(policy.max_rollbacks);
     if let Some(shutdown) = table.parsed::<Span>("shutdown", problems) {
         policy.shutdown = shutdown.value.0;

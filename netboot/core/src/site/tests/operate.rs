@@ -299,8 +299,8 @@ fn each_contradiction_of_a_policy_is_a_problem() {
         ),
         (
             "rollbacks",
-            ("max-rollbacks = 2", "max-rollbacks = 99"),
-            "1.toml:30:17: `max-rollbacks`: 99 is not 0 to 10",
+            ("max-rollbacks = 2", "max-rollbacks = 9"),
+            "1.toml:30:17: `max-rollbacks`: 9 is not 0 to 8",
         ),
         (
             "shutdown",
