@@ -51,7 +51,7 @@ impl Ledger for Log {
 }
 
 /// Returns the change that adds a deed to the log.
-fn change(deed: &Deed) -> Change {
+pub(crate) fn change(deed: &Deed) -> Change {
     let object = cut(&deed.object);
     let body = json!({
         "at-ms": deed.at.0,

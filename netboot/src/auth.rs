@@ -3,6 +3,7 @@
 //! It refuses to keep a token: only its SHA-256 is stored, and the text is shown once, to who made it.
 
 mod pace;
+mod reset;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -13,6 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::pace::{Failures, Pace, Refusals, client};
+pub(crate) use self::reset::{Local, ResetError, reset};
 pub use self::token::{KIND, TokenRow, TokenView, Wanted};
 pub(crate) use self::tokens::{Caller, FIRST_FILE, Tokens};
 pub use self::tokens::{Denied, TokenError};

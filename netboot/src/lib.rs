@@ -9,6 +9,7 @@ pub mod auth;
 pub mod backup;
 pub mod cli;
 mod clock;
+pub mod data;
 mod durable;
 pub mod hosts;
 pub mod images;

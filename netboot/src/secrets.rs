@@ -20,6 +20,7 @@ mod identity;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use identity::{Found, OfflineError};
 pub use identity::{Identity, IdentityError, Recipient, seal};
 
 /// Largest secret: a chain of certificates with its key fits four times.

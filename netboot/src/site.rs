@@ -16,9 +16,9 @@ mod source;
 mod tests;
 
 pub use applied::{Applied, AppliedError};
-pub(crate) use change::{ChangeError, Ready, Sites};
+pub(crate) use change::{ChangeError, Ready, Reloaded, Sites};
 pub use files::{Files, TOTAL_MAX, Upload, UploadError, UploadedFile};
-pub use source::{ApplyError, ApplyRequest, Candidate, Origin, Plan, Served, Source};
+pub use source::{ApplyError, ApplyRequest, Beside, Candidate, Origin, Plan, Served, Source};
 
 /// Largest file that is read: 10,000 hosts take about 2 MiB.
 const FILE_MAX: u64 = 16 << 20;

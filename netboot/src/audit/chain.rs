@@ -1,7 +1,8 @@
 //! The chain: which hash follows which, and where it breaks.
 //!
 //! It refuses to know where records are kept. A record's hash is the SHA-256 of its JSON with sorted keys, no spaces
-//! and no field `hash`: `jq -cSj 'del(.hash)' | sha256sum` computes the same.
+//! and no field `hash`. In texts only `"`, `\` and what is below U+0020 is escaped (RFC 8259 §7): `jq -cSj 'del(.hash)' |
+//! sha256sum` computes the same, but for texts with U+007F, which `jq` escapes and this does not.
 
 use std::fmt::Write as _;
 

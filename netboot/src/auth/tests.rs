@@ -221,3 +221,94 @@ fn a_token_is_looked_up_by_its_name_too() {
     tokens.keep(tokens.revoke("ci", NOW).unwrap().0);
     assert!(!tokens.is_live("ci", NOW));
 }
+
+#[tokio::test]
+async fn a_lost_first_token_is_replaced_offline_and_recorded() {
+    use crate::audit::{self, Verifier};
+    use crate::data::{DataError, Held};
+    use crate::store::{Order, Page, Reader, Sqlite, Store as _};
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    let by = Local::user();
+    let empty = reset(data, &by, Timestamp(1)).await.unwrap_err();
+    assert!(matches!(empty, ResetError::Empty { .. }), "{empty}");
+    assert!(
+        !data.join("lock").exists(),
+        "nothing is written where no appliance was"
+    );
+
+    let mut store = Sqlite::open(data).await.unwrap();
+    let tokens = Tokens::restore(&store.load().await.unwrap().documents);
+    let first = tokens.ensure_admin(data, Timestamp(1)).unwrap().unwrap();
+    let ops = Wanted {
+        name: "ops".to_owned(),
+        role: Role::Admin,
+        hosts: None,
+        valid_seconds: None,
+    };
+    let (_, _, mut changes) = tokens.make(&ops, "admin", Timestamp(2)).unwrap();
+    changes.push(first);
+    store.commit(&changes).await.unwrap();
+    store.close().await.unwrap();
+    let lost = std::fs::read_to_string(data.join(FIRST_FILE)).unwrap();
+    std::fs::remove_file(data.join(FIRST_FILE)).unwrap();
+
+    let held = Held::take(data).unwrap();
+    let running = reset(data, &by, Timestamp(3)).await.unwrap_err();
+    let in_use = ResetError::Data(DataError::InUse {
+        path: data.to_owned(),
+    });
+    assert_eq!(running.to_string(), in_use.to_string());
+    drop(held);
+    for (round, made) in [(4, "admin-2"), (5, "admin-3")] {
+        let done = reset(data, &by, Timestamp(round)).await.unwrap();
+        assert_eq!(done.made, made);
+    }
+
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(data.join(FIRST_FILE))
+            .unwrap()
+            .permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    let made = std::fs::read_to_string(data.join(FIRST_FILE)).unwrap();
+    let mut store = Sqlite::open(data).await.unwrap();
+    let stored = store.load().await.unwrap();
+    store.close().await.unwrap();
+    let tokens = Tokens::restore(&stored.documents);
+    let refused = tokens.admit(lost.trim(), Timestamp(6)).unwrap_err();
+    assert_eq!(refused.0, Denied::Revoked);
+    assert_eq!(
+        tokens.admit(made.trim(), Timestamp(6)).unwrap().0.name,
+        "admin-3"
+    );
+    assert!(
+        tokens.is_live("ops", Timestamp(6)),
+        "what people made stays"
+    );
+    assert!(tokens.ensure_admin(data, Timestamp(6)).unwrap().is_none());
+
+    let mut reader = Reader::open(data).await.unwrap().unwrap();
+    let page = Page {
+        subject: None,
+        beyond: None,
+        order: Order::OldestFirst,
+        limit: 10,
+    };
+    let records = reader.records(audit::KIND, &page).await.unwrap();
+    let mut verifier = Verifier::new(None);
+    for record in &records {
+        verifier.take(record).unwrap();
+    }
+    assert_eq!(verifier.finish().unwrap().records, 2);
+    let told = &records[1].body;
+    let user = crate::data::name_of(nix::unistd::getuid());
+    for part in [
+        "\"action\":\"token reset\"",
+        "\"revoked\":[\"admin-2\"]",
+        &user,
+    ] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    assert!(!told.contains(made.trim()));
+}

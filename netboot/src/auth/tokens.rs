@@ -21,6 +21,9 @@ use crate::store::{Change, DocumentRow};
 /// Name of the first token's file in the data directory.
 pub(crate) const FIRST_FILE: &str = "admin.token";
 
+/// Who makes first tokens.
+const APPLIANCE: &str = "appliance";
+
 /// Most tokens that are kept.
 const MOST: usize = 1_000;
 
@@ -133,11 +136,46 @@ impl Table {
         Some(removed)
     }
 
+    /// Adds a first token under a name that is free, which it returns.
+    fn put_first(&mut self, token: &SecretString, now: Timestamp) -> (String, Change) {
+        // One of as many names and one more is free.
+        let name = (1..=self.rows.len() + 1)
+            .map(|number| match number {
+                1 => "admin".to_owned(),
+                _ => format!("admin-{number}"),
+            })
+            .find(|name| !self.rows.contains_key(name))
+            .unwrap_or_default();
+        let change = self.put(&TokenRow {
+            name: name.clone(),
+            digest: token::digest(token),
+            role: Role::Admin,
+            hosts: None,
+            created: now,
+            by: APPLIANCE.to_owned(),
+            expires: None,
+            revoked: None,
+            used: None,
+        });
+        (name, change)
+    }
+
     fn admins(&self, now: Timestamp) -> impl Iterator<Item = &TokenRow> {
         self.rows
             .values()
             .filter(move |row| row.role == Role::Admin && row.hosts.is_none() && row.is_live(now))
     }
+}
+
+/// A first token in place of others.
+#[derive(Debug)]
+pub(crate) struct Replaced {
+    /// Its name.
+    pub(crate) made: String,
+    /// The names of those that admit nobody any more.
+    pub(crate) revoked: Vec<String>,
+    /// What must be stored.
+    pub(crate) changes: Vec<Change>,
 }
 
 fn document(row: &TokenRow) -> Change {
@@ -192,33 +230,38 @@ impl Tokens {
         };
         let there = read_token(&path).map_err(failed)?;
         let unused = there.filter(|token| !table.names.contains_key(&token::digest(token)));
-        let token = if let Some(token) = unused {
-            token
-        } else {
-            let token = token::make().map_err(TokenError::Random)?;
-            let line = zeroize::Zeroizing::new(format!("{}\n", token.expose_secret()));
-            durable::write(data, FIRST_FILE, line.as_bytes(), Readable::Owner).map_err(failed)?;
-            token
+        let token = match unused {
+            Some(token) => token,
+            None => write_first(data)?,
         };
-        // One of as many names and one more is free.
-        let name = (1..=table.rows.len() + 1)
-            .map(|number| match number {
-                1 => "admin".to_owned(),
-                _ => format!("admin-{number}"),
-            })
-            .find(|name| !table.rows.contains_key(name))
-            .unwrap_or_default();
-        Ok(Some(table.put(&TokenRow {
-            name,
-            digest: token::digest(&token),
-            role: Role::Admin,
-            hosts: None,
-            created: now,
-            by: "appliance".to_owned(),
-            expires: None,
-            revoked: None,
-            used: None,
-        })))
+        Ok(Some(table.put_first(&token, now).1))
+    }
+
+    /// Makes another first token, in place of all that the appliance made: whoever asks has lost it.
+    ///
+    /// Where it is not stored then, the file holds a token that admits nobody, and it is done again.
+    pub(crate) fn replace_first(
+        &self,
+        data: &Path,
+        now: Timestamp,
+    ) -> Result<Replaced, TokenError> {
+        let mut table = self.table();
+        let first = |row: &&TokenRow| row.by == APPLIANCE && row.revoked.is_none();
+        let lost: Vec<TokenRow> = table.rows.values().filter(first).cloned().collect();
+        let token = write_first(data)?;
+        let revoked = lost.into_iter().map(|row| TokenRow {
+            revoked: Some(now),
+            ..row
+        });
+        let revoked: Vec<TokenRow> = revoked.collect();
+        let mut changes: Vec<Change> = revoked.iter().map(|row| table.put(row)).collect();
+        let (made, change) = table.put_first(&token, now);
+        changes.push(change);
+        Ok(Replaced {
+            made,
+            revoked: revoked.into_iter().map(|row| row.name).collect(),
+            changes,
+        })
     }
 
     /// Finds out whose token a text is; a change, if there is one, may be stored some time.
@@ -360,6 +403,17 @@ impl Tokens {
             .map(|row| row.view(now))
             .collect()
     }
+}
+
+/// Makes a token and writes it where first tokens are.
+fn write_first(data: &Path) -> Result<SecretString, TokenError> {
+    let token = token::make().map_err(TokenError::Random)?;
+    let line = zeroize::Zeroizing::new(format!("{}\n", token.expose_secret()));
+    let written = durable::write(data, FIRST_FILE, line.as_bytes(), Readable::Owner);
+    written.map(|()| token).map_err(|source| TokenError::File {
+        path: data.join(FIRST_FILE),
+        source,
+    })
 }
 
 /// Reads the token of a file, if there is a whole one.

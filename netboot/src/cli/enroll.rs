@@ -18,7 +18,7 @@ use super::{Exit, Failure, Format, SiteDirectory, print};
 use crate::api::EnrollOrder;
 use crate::api::client::{Client, Target, block_on};
 use crate::operate::Enroll as Recording;
-use crate::secrets::{self, LARGEST, Recipient};
+use crate::secrets::{self, Found, Identity, LARGEST, OfflineError, Recipient};
 use crate::site::Served;
 
 /// Seal secrets for the appliance, and record what BMCs say they are.
@@ -46,6 +46,8 @@ impl Enroll {
 }
 
 /// Print whom secrets of the site are encrypted for.
+///
+/// With `--data`, on the appliance's own computer, no appliance has to run: at the first start its identity is made.
 #[derive(Debug, Args)]
 struct RecipientVerb {
     #[command(flatten)]
@@ -95,7 +97,18 @@ impl HostsVerb {
     }
 }
 
+/// Finds out whom to encrypt for: from the data directory on the appliance's own computer, else from the appliance.
 fn recipient_of(target: &Target) -> Result<Recipient, Failure> {
+    if let Some(data) = target.local() {
+        let (recipient, found) = Identity::recipient_of(data).map_err(offline)?;
+        if found == Found::Made {
+            let data = data.display();
+            eprintln!(
+                "`{data}/identity.age` was made: the identity of the appliance that is started there"
+            );
+        }
+        return Ok(recipient);
+    }
     let client = Client::open(target)?;
     let served: Served = block_on(async { Ok(client.get("/v1/site").await?) })?;
     let Some(recipient) = served.recipient else {
@@ -106,7 +119,21 @@ fn recipient_of(target: &Target) -> Result<Recipient, Failure> {
     recipient.parse().map_err(Failure::new)
 }
 
+fn offline(error: OfflineError) -> Failure {
+    let help = match &error {
+        OfflineError::Data(error) => error.help(),
+        OfflineError::Identity(_) => None,
+    };
+    let failure = Failure::new(error).exit(Exit::Configuration);
+    match help {
+        Some(help) => failure.help(help),
+        None => failure,
+    }
+}
+
 /// Encrypt a secret of the site for the appliance, read from standard input or a file.
+///
+/// With `--data`, on the appliance's own computer, no appliance has to run: at the first start its identity is made.
 #[derive(Debug, Args)]
 struct Secret {
     /// Its name, as in `[secret.NAME]`.

@@ -9,13 +9,14 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use super::{DataDirectory, Exit, Failure, SiteDirectory};
+use crate::data::DataError;
 use crate::serve::{self, Options, ServeError};
 use crate::tls::Given;
 
 /// Serve the hosts of a site, and those who operate them: DHCP, TFTP, HTTP, HTTPS and the API.
 ///
-/// A site that was applied is served instead of the directory. SIGHUP applies the directory again; a site that
-/// has problems is reported, and the old one stays.
+/// A site that was applied is served instead of the directory. SIGHUP reads certificates and secrets again, and the
+/// directory as long as none was applied; a site that has problems is reported, and the old one stays.
 /// SIGTERM ends it. `RUST_LOG` chooses what is logged, such as `debug` for one line a packet.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -79,7 +80,7 @@ fn failure(error: ServeError) -> Failure {
         ServeError::Images(error) => Failure::new(ServeError::Images(error))
             .exit(Exit::Configuration)
             .help("build images into it with `imagebuild build images/… --store …`"),
-        ServeError::InUse { path } => Failure::new(ServeError::InUse { path })
+        ServeError::Data(error @ DataError::InUse { .. }) => Failure::new(error)
             .help("stop the other one, or give this one a directory of its own with `--data`"),
         ServeError::Tls(error) => {
             let help = error.help();

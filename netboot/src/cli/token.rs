@@ -11,12 +11,14 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use netboot_core::Timestamp;
 use netboot_core::selector::Selector;
+use serde_json::json;
 
 use super::table::Table;
-use super::{Exit, Failure, Format, print};
+use super::{DataDirectory, Exit, Failure, Format, print};
 use crate::api::NewToken;
 use crate::api::client::{Client, Target, block_on};
-use crate::auth::{Role, TokenView, Wanted};
+use crate::auth::{self, Local, ResetError, Role, TokenView, Wanted};
+use crate::clock::now;
 
 /// Make, list and revoke tokens.
 #[derive(Debug, Args)]
@@ -33,6 +35,18 @@ enum What {
     List(List),
     /// Revoke a token.
     Revoke(Revoke),
+    /// Make another first token, when `admin.token` is lost: on the appliance's computer, with the appliance stopped.
+    ///
+    /// The first tokens that the appliance made before are revoked, others stay. The audit log says who did it.
+    Reset(ResetVerb),
+}
+
+#[derive(Debug, Args)]
+struct ResetVerb {
+    #[command(flatten)]
+    data: DataDirectory,
+    #[command(flatten)]
+    format: Format,
 }
 
 #[derive(Debug, Args)]
@@ -87,7 +101,42 @@ impl Token {
             What::Create(create) => create.run(),
             What::List(list) => list.run(),
             What::Revoke(revoke) => revoke.run(),
+            What::Reset(reset) => reset.run(),
         }
+    }
+}
+
+impl ResetVerb {
+    fn run(self) -> Result<Exit, Failure> {
+        let (data, by) = (self.data.data, Local::user());
+        let done = block_on(async { Ok(auth::reset(&data, &by, now()).await) })?;
+        let done = done.map_err(|error| {
+            let help = match &error {
+                ResetError::Data(error) => error.help(),
+                ResetError::Empty { .. } => {
+                    Some("give the appliance's own with `--data`".to_owned())
+                }
+                ResetError::Token(_) | ResetError::Store(_) => None,
+            };
+            let failure = Failure::new(error);
+            match help {
+                Some(help) => failure.help(help),
+                None => failure,
+            }
+        })?;
+        let file = done.file.display().to_string();
+        if self.format.json {
+            let json = json!({ "file": file, "made": done.made, "revoked": done.revoked });
+            print(&format!("{json}\n"))?;
+        }
+        for name in &done.revoked {
+            eprintln!("token `{name}` revoked");
+        }
+        eprintln!(
+            "token `{}` (admin) made: {file}; start the appliance",
+            done.made
+        );
+        Ok(Exit::Done)
     }
 }
 

@@ -10,6 +10,8 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
+use crate::data::{DataError, Held};
+
 /// Name of the identity's file in the data directory.
 const FILE: &str = "identity.age";
 
@@ -78,6 +80,26 @@ pub enum IdentityError {
     },
 }
 
+/// Whether an identity was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It was.
+    There,
+    /// It was made now.
+    Made,
+}
+
+/// Why there is no recipient without a running appliance.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OfflineError {
+    /// The data directory cannot be had.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// There is no identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
 /// Whom secrets are encrypted for: the public half of an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient(String);
@@ -109,6 +131,19 @@ impl Identity {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(data, path),
             Err(source) => Err(IdentityError::Read { path, source }),
         }
+    }
+
+    /// Returns whom to encrypt for, on the appliance's own computer: it needs no appliance that runs, and the identity
+    /// is made where there is none, so that a site can have its secrets before its first start. Tells whether it was.
+    ///
+    /// # Errors
+    /// As [`Identity::open`]; and when it is to be made beside a running appliance, or by another user than its own.
+    pub(crate) fn recipient_of(data: &Path) -> Result<(Recipient, Found), OfflineError> {
+        if data.join(FILE).exists() {
+            return Ok((Self::open(data)?.recipient(), Found::There));
+        }
+        let _held = Held::take_as_owner(data)?;
+        Ok((Self::open(data)?.recipient(), Found::Made))
     }
 
     fn read(file: &std::fs::File, path: PathBuf) -> Result<Self, IdentityError> {

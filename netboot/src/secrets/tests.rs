@@ -317,3 +317,28 @@ mod sealed {
         assert_eq!(String::from_utf8(public).unwrap().trim(), recipient);
     }
 }
+
+#[cfg(feature = "age")]
+#[test]
+fn a_secret_is_sealed_before_the_first_start() {
+    use crate::data::{DataError, Held};
+    let place = Place::new();
+    let (recipient, found) = Identity::recipient_of(place.data.path()).unwrap();
+    assert_eq!(found, Found::Made);
+    let again = Identity::recipient_of(place.data.path()).unwrap();
+    assert_eq!(again, (recipient.clone(), Found::There));
+    // The appliance that is started there then opens it.
+    let sealed = seal(CANARY.as_bytes(), &[recipient]).unwrap();
+    place.put("bmc.age", &sealed, 0o644);
+    let site = site("[secret.bmc]\nfile = \"bmc.age\"\n");
+    let read = place.secrets().read(&site, "bmc").unwrap();
+    assert_eq!(read.expose_secret(), CANARY);
+
+    let running = Place::new();
+    let _held = Held::take(running.data.path()).unwrap();
+    let refused = Identity::recipient_of(running.data.path());
+    assert!(matches!(
+        refused,
+        Err(OfflineError::Data(DataError::InUse { .. }))
+    ));
+}

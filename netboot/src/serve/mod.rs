@@ -20,17 +20,15 @@ pub mod tftp;
 mod tls;
 mod token;
 
-use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use image_manifest::layout::{self, Layout};
 use netboot_core::dhcp::Port;
 use netboot_core::site::{Mode, Site};
-use nix::fcntl::{Flock, FlockArg};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -43,8 +41,9 @@ use self::interfaces::Transport;
 use crate::api::{Api, ApiError};
 use crate::cli::report::chain;
 use crate::clock::now;
+use crate::data::{DataError, Held};
 use crate::secrets::{IdentityError, Secrets};
-use crate::site::{self, ChangeError, Ready, SiteError, Sites};
+use crate::site::{self, Beside, ChangeError, Ready, Reloaded, SiteError, Sites};
 use crate::store::{Sqlite, StoreError, Writer};
 use crate::tls::{Given, Tls, TlsError};
 
@@ -81,20 +80,9 @@ pub enum ServeError {
     /// There is no store of images.
     #[error("failed to open the image store")]
     Images(#[from] layout::Error),
-    /// The data directory could not be made.
-    #[error("failed to make the data directory `{}`", path.display())]
-    Data {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another appliance uses the data directory.
-    #[error("another appliance uses the data directory `{}`", path.display())]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-    },
+    /// The data directory could not be had.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// There is no key for boot tokens.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -131,7 +119,9 @@ pub enum ServeError {
 pub async fn run(options: Options) -> Result<(), ServeError> {
     let images = Layout::open(&options.store)?;
     let catalogue = Arc::new(Catalogue::new(images.clone())?);
-    let lock = lock(&options.data)?;
+    let held = Held::take(&options.data)?;
+    // Before the site is looked at: a site that lacks a secret yet needs to know whom to encrypt it for.
+    let secrets = Arc::new(Secrets::open(&options.data, &options.site)?);
     let (source, site) = site::Source::open(&options.site, &options.data)?;
     let wires = Wires::find(&site)?;
     wires.tell(&site);
@@ -142,14 +132,13 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     forget_others(&mut store, &site).await;
     let names = tls::names(&site, &wires);
     let tls = Tls::open(&options.data, names, options.certificate, now())?;
-    let secrets = Arc::new(Secrets::open(&options.data, &options.site)?);
     parts.spawn(tls::renew(Arc::clone(&tls)));
     let (appliance, mut registry, mut writer, executor) =
         Appliance::start(site, images, &options.data, store, wires, tls, secrets).await?;
     let sites = sites(source, &appliance);
     parts.spawn(async move { drop(executor.await) });
     let api = operators::open(&appliance, &sites, &options.data, &mut registry).await?;
-    operators::publish(&sockets.api, &options.data).map_err(|source| ServeError::Data {
+    operators::publish(&sockets.api, &options.data).map_err(|source| DataError::Open {
         path: options.data.clone(),
         source,
     })?;
@@ -161,7 +150,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
         tokio::select! {
             wish = signals.next() => match wish {
                 Wish::Stop => break Ok(()),
-                Wish::Reload => reload(&sites).await,
+                Wish::Reload => reload(&sites, &appliance.tls).await,
             },
             // The appliance holds the writer open: it ends now only by giving up.
             ended = &mut writer => {
@@ -183,7 +172,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     if !writer.is_finished() && timeout(LAST_WORDS, writer).await.is_err() {
         tracing::warn!("store did not finish in time");
     }
-    drop(lock);
+    drop(held);
     ended
 }
 
@@ -195,19 +184,6 @@ async fn forget_others(store: &mut Sqlite, site: &Site) {
         Ok(boots) => tracing::info!(boots, "forgot boots of hosts that left the site"),
         Err(error) => tracing::warn!(error = %chain(&error), "old boots stay in the store"),
     }
-}
-
-/// Keeps a second appliance out of a data directory.
-fn lock(data: &Path) -> Result<Flock<File>, ServeError> {
-    let failed = |source| ServeError::Data {
-        path: data.to_owned(),
-        source,
-    };
-    std::fs::create_dir_all(data).map_err(failed)?;
-    let file = File::create(data.join("lock")).map_err(failed)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| ServeError::InUse {
-        path: data.to_owned(),
-    })
 }
 
 /// Makes what changes the site of the appliance.
@@ -227,17 +203,33 @@ fn sites(source: site::Source, appliance: &Arc<Appliance>) -> Sites {
     Sites::new(source, Arc::clone(secrets), Arc::clone(ledger), ready)
 }
 
-async fn reload(sites: &Sites) {
+async fn reload(sites: &Sites, tls: &Arc<Tls>) {
     notify(&[sd_notify::NotifyState::Reloading]);
-    if let Err(error) = sites.reload().await {
-        if let ChangeError::Site(SiteError::Wrong { problems, .. }) = &error {
-            for problem in problems {
-                tracing::warn!(problem = %problem, "site has a problem");
-            }
-        }
-        tracing::warn!(error = %chain(&error), "site not reloaded, the old one stays");
+    tls::look(tls).await;
+    let directory = sites.directory().display();
+    match sites.reload().await {
+        Ok(Reloaded::Directory) => {}
+        Ok(Reloaded::Applied(Ok(Beside::Same))) => tracing::info!("applied site is served again"),
+        Ok(Reloaded::Applied(Ok(Beside::Other))) => tracing::warn!(
+            directory = %directory,
+            "applied site stays: the site directory differs, and `netboot apply --site` serves it"
+        ),
+        Ok(Reloaded::Applied(Err(error))) => tracing::warn!(
+            directory = %directory, error = %chain(&error),
+            "applied site stays: the site directory cannot be served"
+        ),
+        Err(error) => not_reloaded(&error),
     }
     notify(&[sd_notify::NotifyState::Ready]);
+}
+
+fn not_reloaded(error: &ChangeError) {
+    if let ChangeError::Site(SiteError::Wrong { problems, .. }) = error {
+        for problem in problems {
+            tracing::warn!(problem = %problem, "site has a problem");
+        }
+    }
+    tracing::warn!(error = %chain(error), "site not reloaded, the old one stays");
 }
 
 /// Tells systemd, where it is listening.
@@ -362,5 +354,37 @@ impl Sockets {
         parts.spawn(http.run(self.http, Some(secure)));
         parts.spawn(api.run(self.api, Arc::clone(&appliance.tls)));
         parts.spawn(metrics::serve(self.metrics, registry));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "age")]
+    #[tokio::test]
+    async fn a_first_start_that_lacks_a_secret_leaves_whom_to_seal_it_for() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        Layout::create(path("store")).unwrap();
+        std::fs::create_dir(path("site")).unwrap();
+        let text = "[site]\nname = \"lab\"\n[role.web]\nimage = \"host\"\n[secret.bmc]\nfile = \"bmc.age\"\n";
+        std::fs::write(path("site/site.toml"), text).unwrap();
+        let options = Options {
+            site: path("site"),
+            data: path("data"),
+            store: path("store"),
+            certificate: None,
+        };
+        let refused = run(options).await.unwrap_err();
+        let ServeError::Site(SiteError::Wrong { problems, .. }) = &refused else {
+            panic!("{refused}");
+        };
+        assert!(
+            problems[0]
+                .to_string()
+                .contains("netboot enroll secret bmc")
+        );
+        assert!(path("data/identity.age").is_file());
     }
 }

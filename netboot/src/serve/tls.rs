@@ -61,11 +61,16 @@ pub(super) async fn renew(tls: Arc<Tls>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let renewed = Arc::clone(&tls);
-        // Files are read.
-        let renewed = tokio::task::spawn_blocking(move || renewed.renew(now())).await;
-        if let Ok(Err(error)) = renewed {
-            tracing::warn!(error = %chain(&error), "certificate not renewed");
-        }
+        look(&tls).await;
+    }
+}
+
+/// Renews the certificate if its time has come, or the given one was replaced.
+pub(super) async fn look(tls: &Arc<Tls>) {
+    let renewed = Arc::clone(tls);
+    // Files are read.
+    let renewed = tokio::task::spawn_blocking(move || renewed.renew(now())).await;
+    if let Ok(Err(error)) = renewed {
+        tracing::warn!(error = %chain(&error), "certificate not renewed");
     }
 }

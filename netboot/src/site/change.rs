@@ -2,12 +2,15 @@
 //!
 //! It refuses to change what cannot be recorded: the audit log has the change before it is made.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use netboot_core::site::Site;
 use serde_json::json;
 
-use super::{ApplyError, ApplyRequest, Candidate, Plan, Served, SiteError, Source, Upload};
+use super::{
+    ApplyError, ApplyRequest, Beside, Candidate, Origin, Plan, Served, SiteError, Source, Upload,
+};
 use crate::cli::report::chain;
 use crate::clock::now;
 use crate::operate::{Deed, Ledger, Who};
@@ -30,6 +33,15 @@ struct Parts {
     secrets: Arc<Secrets>,
     ledger: Arc<dyn Ledger>,
     ready: Ready,
+}
+
+/// What was served again.
+#[derive(Debug)]
+pub(crate) enum Reloaded {
+    /// The site directory.
+    Directory,
+    /// The applied site; and how the directory differs from it.
+    Applied(Result<Beside, SiteError>),
 }
 
 /// Why a site is not served.
@@ -115,11 +127,15 @@ impl Sites {
         .await
     }
 
-    /// Reads the site directory again, as SIGHUP asks.
+    /// Reads again what the appliance was started with, as SIGHUP asks: the site directory only as long as that is
+    /// what is served. A site that somebody applied is never replaced by a directory that may be an old checkout.
     ///
     /// # Errors
     /// As [`Sites::apply`].
-    pub(crate) async fn reload(&self) -> Result<Plan, ChangeError> {
+    pub(crate) async fn reload(&self) -> Result<Reloaded, ChangeError> {
+        if self.0.source.origin() == Origin::Applied {
+            return self.again().await.map(Reloaded::Applied);
+        }
         let candidate = self
             .blocking(|parts| Ok(parts.source.reread(&parts.secrets)?))
             .await?;
@@ -129,6 +145,25 @@ impl Sites {
         };
         self.make(&who, "site reload", candidate, |parts, candidate, swap| {
             parts.source.reload(candidate, swap)
+        })
+        .await?;
+        Ok(Reloaded::Directory)
+    }
+
+    /// Returns the site directory.
+    pub(crate) fn directory(&self) -> &Path {
+        self.0.source.directory()
+    }
+
+    /// Serves the applied site again, with the secrets, authorities and interfaces that there are now.
+    async fn again(&self) -> Result<Result<Beside, SiteError>, ChangeError> {
+        self.blocking(|parts| {
+            parts.source.again(|site| {
+                let swap = (parts.ready)(site)?;
+                swap(Arc::clone(site));
+                Ok::<(), ChangeError>(())
+            })?;
+            Ok(parts.source.beside())
         })
         .await
     }

@@ -3,13 +3,14 @@
 //! It refuses secrets in the clear: only `*.toml`, authorities (PEM) and encrypted secrets travel.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use image_manifest::{Digest, Hasher};
-use netboot_core::site::{Location, Problem, ProblemKind, Site, SourceFile};
+use netboot_core::site::{Location, Problem, ProblemKind, SecretSource, Site, SourceFile};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
@@ -134,7 +135,7 @@ impl Files {
                     files.files.insert(path, content.into());
                     wrong
                 }
-                Err(error) => Some(format!("failed to read `{path}`: {error}")),
+                Err(error) => Some(missing(&site, directory, &path, &error)),
             };
             problems.extend(wrong.map(|text| problem(location, text)));
         }
@@ -296,6 +297,22 @@ fn named(site: &Site) -> BTreeMap<Arc<str>, Location> {
         }
     }
     named
+}
+
+/// Says why a file that a site names cannot be read, and how a secret that was never sealed is.
+fn missing(site: &Site, directory: &Path, path: &str, error: &io::Error) -> String {
+    let of = |source: &SecretSource| {
+        source.is_sealed() && source.site_file().is_some_and(|file| **file == *path)
+    };
+    let secret = site.secrets.iter().find(|(_, source)| of(source));
+    match secret {
+        Some((name, _)) if error.kind() == io::ErrorKind::NotFound => format!(
+            "`{path}` is not there yet; seal it on the appliance: `netboot enroll secret {name} --site {} --data DIR`, \
+             which reads it from standard input",
+            directory.display()
+        ),
+        _ => format!("failed to read `{path}`: {error}"),
+    }
 }
 
 /// Says what is wrong with a file that a site names.

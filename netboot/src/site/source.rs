@@ -43,6 +43,15 @@ pub enum Origin {
     Applied,
 }
 
+/// How the site directory differs from the applied copy that is served instead of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Both hold the same files.
+    Same,
+    /// It holds another site.
+    Other,
+}
+
 /// A site that was checked and could be served.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -220,24 +229,57 @@ impl Source {
         Ok(plan)
     }
 
-    /// Lets `swap` serve the site directory as it was read again. Only once something was applied
-    /// is it kept as that: until then the directory is the truth, also at the next start.
+    /// Lets `swap` serve the site directory as it was read again; it is not kept, since it is the truth also at the
+    /// next start.
     ///
     /// # Errors
-    /// When it cannot be kept.
+    /// When a site was applied: then no directory is served.
     pub fn reload(
         &self,
         candidate: Candidate,
         swap: impl FnOnce(Arc<Site>),
     ) -> Result<Plan, ApplyError> {
         let mut current = self.current();
-        if current.origin == Origin::Applied {
-            drop(current);
-            return self.apply(candidate, None, swap);
-        }
         let plan = plan(&current, &candidate);
+        if current.origin == Origin::Applied {
+            let (expected, found) = (plan.to, current.version);
+            return Err(ApplyError::Moved { expected, found });
+        }
         current.replace(candidate, Origin::Directory, swap);
         Ok(plan)
+    }
+
+    /// Lets `serve` serve the same site again, with whatever changed around it.
+    ///
+    /// # Errors
+    /// Those of `serve`.
+    pub fn again<E>(&self, serve: impl FnOnce(&Arc<Site>) -> Result<(), E>) -> Result<(), E> {
+        serve(&self.current().site)
+    }
+
+    /// Compares the site directory with what is served.
+    ///
+    /// # Errors
+    /// When the directory holds no good site.
+    pub fn beside(&self) -> Result<Beside, SiteError> {
+        let (files, _) = Files::read(&self.directory)?;
+        Ok(if files.digest() == self.current().version {
+            Beside::Same
+        } else {
+            Beside::Other
+        })
+    }
+
+    /// Returns the site directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Tells where the site that is served came from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.current().origin
     }
 }
 

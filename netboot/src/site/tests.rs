@@ -212,12 +212,81 @@ fn what_was_applied_is_served_from_then_on() {
     let served = source.served(&place.secrets());
     assert_eq!((served.origin, served.version), (Origin::Applied, plan.to));
     let candidate = source.reread(&place.secrets()).unwrap();
-    source.reload(candidate, |_| {}).unwrap();
-    let (_, site) = place.open();
-    assert_eq!(
-        &*site.roles["web"].image.name, "third",
-        "a signal applies the directory"
+    let refused = source.reload(candidate, |_| {
+        panic!("a directory replaces what was applied")
+    });
+    assert!(matches!(refused, Err(ApplyError::Moved { .. })));
+}
+
+#[tokio::test]
+async fn a_signal_never_replaces_what_was_applied() {
+    let place = Place::new(SITE);
+    let book = Arc::new(Book::default());
+    let served = Arc::new(Mutex::new(Vec::new()));
+    let (source, _) = place.open();
+    let (ledger, seen): (Arc<dyn Ledger>, _) = (Arc::<Book>::clone(&book), Arc::clone(&served));
+    let ready: Ready = Box::new(move |_| {
+        let seen = Arc::clone(&seen);
+        Ok(Box::new(move |site: Arc<Site>| {
+            let image = site.roles["web"].image.name.to_string();
+            seen.lock().unwrap().push(image);
+        }))
+    });
+    let sites = Sites::new(source, Arc::new(place.secrets()), ledger, ready);
+    let reload = || async { sites.reload().await.unwrap() };
+    let changed = |image: &str| place.write("site.toml", SITE.replace("host", image).as_bytes());
+
+    changed("first");
+    assert!(matches!(reload().await, Reloaded::Directory));
+    changed("applied");
+    let request = ApplyRequest {
+        site: place.upload(),
+        expect: None,
+    };
+    sites.apply(&Who::appliance(), request).await.unwrap();
+    assert!(matches!(
+        reload().await,
+        Reloaded::Applied(Ok(Beside::Same))
+    ));
+    changed("old-checkout");
+    assert!(matches!(
+        reload().await,
+        Reloaded::Applied(Ok(Beside::Other))
+    ));
+    place.write("site.toml", b"broken");
+    assert!(matches!(reload().await, Reloaded::Applied(Err(_))));
+
+    let images = served.lock().unwrap().clone();
+    let mut expected = vec!["first", "applied"];
+    // Served again each time: secrets and interfaces may have changed.
+    expected.extend(["applied"; 3]);
+    assert_eq!(images, expected);
+    assert_eq!(sites.served().origin, Origin::Applied);
+    let recorded: Vec<&str> = book
+        .lines
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|line| line.0)
+        .collect();
+    assert_eq!(recorded, ["site reload", "site apply"]);
+}
+
+#[test]
+fn a_secret_that_was_never_sealed_says_how_it_is() {
+    let place = Place::new(&format!("{SITE}[secret.bmc]\nfile = \"secrets/bmc.age\"\n"));
+    let Err(SiteError::Wrong { problems, .. }) = load(place.directory.path()) else {
+        panic!("it is taken");
+    };
+    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1);
+    let directory = place.directory.path().display();
+    let command = format!("`netboot enroll secret bmc --site {directory} --data DIR`");
+    assert!(
+        told[0].contains(":6:8: `secrets/bmc.age` is not there yet"),
+        "{told:?}"
     );
+    assert!(told[0].contains(&command), "{told:?}");
 }
 
 #[test]
@@ -343,7 +412,6 @@ async fn each_change_is_recorded_and_none_without() {
         matches!(moved, ChangeError::Apply(ApplyError::Moved { .. })),
         "{moved}"
     );
-    sites.reload().await.unwrap();
     let lines: Vec<String> = book
         .lines
         .lock()
@@ -355,7 +423,6 @@ async fn each_change_is_recorded_and_none_without() {
         "ann: site apply: accepted",
         "ann: site apply: accepted",
         "ann: site apply: failed: ",
-        "signal: site reload: accepted",
     ];
     assert_eq!(lines.len(), expected.len(), "{lines:?}");
     for (line, expected) in lines.iter().zip(expected) {

@@ -10,6 +10,7 @@ use clap::Args;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
+use crate::auth::FIRST_FILE;
 use crate::cli::{Exit, Failure};
 use crate::tls::CA_FILE;
 
@@ -47,13 +48,32 @@ pub(super) struct Found {
     pub(super) token: SecretString,
 }
 
+/// Where a path comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    /// Somebody named it.
+    Person,
+    /// It stands in the data directory.
+    Data,
+}
+
 impl Target {
+    /// Returns the data directory, when it is all that names the appliance.
+    pub(crate) fn local(&self) -> Option<&Path> {
+        let alone = self.url.is_none() && self.token_file.is_none();
+        self.data.as_deref().filter(|_| alone)
+    }
+
+    fn path(&self, named: Option<&PathBuf>, name: &str) -> Option<(PathBuf, Said)> {
+        let here = || Some((self.data.as_ref()?.join(name), Said::Data));
+        named.map(|path| (path.clone(), Said::Person)).or_else(here)
+    }
+
     /// Reads the files.
     pub(super) fn find(&self) -> Result<Found, Failure> {
-        let in_data = |name: &str| self.data.as_ref().map(|data| data.join(name));
-        let ca = self.ca.clone().or_else(|| in_data(CA_FILE));
-        let token = self.token_file.clone().or_else(|| in_data("admin.token"));
-        let (Some(ca), Some(token)) = (ca, token) else {
+        let ca = self.path(self.ca.as_ref(), CA_FILE);
+        let token = self.path(self.token_file.as_ref(), FIRST_FILE);
+        let (Some((ca, from)), Some((token, whose))) = (ca, token) else {
             return Err(Failure::new("neither an appliance nor a token is named")
                 .exit(Exit::Usage)
                 .help(
@@ -61,21 +81,26 @@ impl Target {
                      NETBOOT_URL, NETBOOT_CA, NETBOOT_TOKEN_FILE and NETBOOT_DATA do the same",
                 ));
         };
-        let url = match (&self.url, in_data(URL_FILE)) {
+        let url = match (
+            &self.url,
+            self.data.as_ref().map(|data| data.join(URL_FILE)),
+        ) {
             (Some(url), _) => url.clone(),
-            (None, Some(file)) if file.exists() => text(&file)?,
+            (None, Some(file)) if file.exists() => {
+                text(&file).map_err(|error| error.failure(Said::Data))?
+            }
             (None, _) => DEFAULT_URL.to_owned(),
         };
         Ok(Found {
             url,
-            token: read_token(&token)?,
-            ca: (ca.clone(), read(&ca)?),
+            token: read_token(&token, whose)?,
+            ca: (ca.clone(), read(&ca).map_err(|error| error.failure(from))?),
         })
     }
 }
 
-fn read_token(path: &Path) -> Result<SecretString, Failure> {
-    let text = Zeroizing::new(text(path)?);
+fn read_token(path: &Path, from: Said) -> Result<SecretString, Failure> {
+    let text = Zeroizing::new(text(path).map_err(|error| error.failure(from))?);
     if let Ok(file) = std::fs::metadata(path)
         && file.mode() & 0o077 != 0
     {
@@ -96,31 +121,25 @@ fn read_token(path: &Path) -> Result<SecretString, Failure> {
     Ok(text.as_str().into())
 }
 
-fn text(path: &Path) -> Result<String, Failure> {
+fn text(path: &Path) -> Result<String, ReadError> {
     let bytes = Zeroizing::new(read(path)?);
-    let text = std::str::from_utf8(&bytes).map_err(Failure::new)?;
-    Ok(text.trim().to_owned())
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => Err(ReadError {
+            path: path.to_owned(),
+            source: io::Error::new(io::ErrorKind::InvalidData, error),
+        }),
+    }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
     use io::Read as _;
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(FILE_MAX).read_to_end(&mut bytes))
-        .map_err(|source| {
-            let help = match source.kind() {
-                io::ErrorKind::NotFound => {
-                    "`netboot serve` makes it at its first start; ask an admin for a token with \
-                                            `netboot token create`"
-                }
-                _ => "an appliance's own files can be read by the user that it runs as",
-            };
-            Failure::new(ReadError {
-                path: path.to_owned(),
-                source,
-            })
-            .exit(Exit::Configuration)
-            .help(help)
+        .map_err(|source| ReadError {
+            path: path.to_owned(),
+            source,
         })?;
     Ok(bytes)
 }
@@ -130,4 +149,57 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 struct ReadError {
     path: PathBuf,
     source: io::Error,
+}
+
+impl ReadError {
+    fn failure(self, from: Said) -> Failure {
+        let help = self.help(from);
+        Failure::new(self).exit(Exit::Configuration).help(help)
+    }
+
+    /// Says what may help, which depends on whether an appliance was ever started there.
+    fn help(&self, from: Said) -> String {
+        let data = self.path.parent().unwrap_or(Path::new(".")).display();
+        let is_token = self.path.file_name().is_some_and(|name| name == FIRST_FILE);
+        let started = self.path.with_file_name(crate::store::FILE).exists();
+        match (self.source.kind(), from) {
+            (io::ErrorKind::NotFound, Said::Person) => {
+                "is that its name? The authority is the appliance's `ca.pem`; a token is made by an admin, with \
+                 `netboot token create`"
+                    .to_owned()
+            }
+            (io::ErrorKind::NotFound, Said::Data) if is_token && started => format!(
+                "give a token of yours with `--token-file`; if the first one is lost, stop the appliance, and \
+                 `netboot token reset --data {data}` makes another one"
+            ),
+            (io::ErrorKind::NotFound, Said::Data) => {
+                format!("`netboot serve --data {data}` makes it at its first start")
+            }
+            _ => "an appliance's own files can be read by the user that it runs as".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_explained_by_who_named_it() {
+        let data = tempfile::tempdir().unwrap();
+        let help = |name: &str, from| {
+            let path = data.path().join(name);
+            read(&path).unwrap_err().help(from)
+        };
+        for name in [FIRST_FILE, CA_FILE] {
+            assert!(
+                help(name, Said::Data).contains("at its first start"),
+                "{name}"
+            );
+            assert!(!help(name, Said::Person).contains("serve"), "{name}");
+        }
+        std::fs::write(data.path().join(crate::store::FILE), "").unwrap();
+        assert!(help(FIRST_FILE, Said::Data).contains("netboot token reset --data"));
+        assert!(!help(FIRST_FILE, Said::Person).contains("reset"));
+    }
 }
