@@ -121,7 +121,10 @@ fn answered(detail: &HostDetail) -> String {
         or_dash(&host.address),
         host.role,
         host.image,
-        or_dash(&now.bmc.clone().or_else(|| now.power.clone())),
+        printable(&match &now.bmc {
+            Some(problem) => format!("{}: {problem}", table::power(now)),
+            None => table::power(now),
+        }),
         printable(&match &now.trouble {
             Some(trouble) => format!("{}: {trouble}", now.phase),
             None => now.phase.clone(),

@@ -15,7 +15,10 @@ use crate::api::client::{self, Client, Target};
 use crate::hosts::{self, BootView, HostView};
 use crate::{clock, site};
 
-/// List all hosts with the verdict of their newest boot.
+/// Characters of a cell: a rack stays readable on a screen, and `netboot host` has the whole text.
+const CELL: usize = 44;
+
+/// List all hosts with the verdict of their newest boot; long texts are cut, `netboot host` has them whole.
 #[derive(Debug, Args)]
 pub(super) struct Hosts {
     /// Only these: `web1`, `role=web`, `rack=r1`, `environment=…`, `label.KEY=…`, several with `,` between.
@@ -120,6 +123,15 @@ impl Hosts {
 fn answered(host: &HostAnswer) -> [String; 9] {
     let now = &host.deployment;
     let boot = host.boot.as_ref();
+    let deployment = match &now.trouble {
+        Some(trouble) => format!("{}: {trouble}", now.phase),
+        None => now.phase.clone(),
+    };
+    let power = now.power.as_deref().unwrap_or("no BMC");
+    let power = match &now.bmc {
+        Some(problem) => format!("{power}: {problem}"),
+        None => power.to_owned(),
+    };
     [
         host.name.clone(),
         host.address.clone().unwrap_or_default(),
@@ -127,18 +139,11 @@ fn answered(host: &HostAnswer) -> [String; 9] {
         now.generation
             .map(|number| number.to_string())
             .unwrap_or_default(),
-        match &now.trouble {
-            Some(trouble) => format!("{}: {trouble}", now.phase),
-            None => now.phase.clone(),
-        },
-        now.bmc
-            .as_ref()
-            .or(now.power.as_ref())
-            .cloned()
-            .unwrap_or_default(),
+        table::short(&deployment, CELL),
+        table::short(&power, CELL),
         boot.map_or("silent", |boot| &boot.state).to_owned(),
-        boot.map_or("never seen", |boot| &boot.verdict).to_owned(),
-        now.drift.join("; "),
+        table::short(boot.map_or("never seen", |boot| &boot.verdict), CELL),
+        table::short(&now.drift.join("; "), CELL),
     ]
 }
 

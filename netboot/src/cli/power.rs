@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::order::{self, Change, Hosts};
-use super::table::Table;
+use super::table::{self, Table};
 use super::{Exit, Failure, Format, print};
 use crate::api::client::{Client, ClientError, Target, block_on};
 use crate::api::{HostAnswer, PowerOrder};
@@ -74,6 +74,8 @@ struct Off {
 struct Shown<'a> {
     host: &'a str,
     power: Option<&'a str>,
+    power_was: Option<&'a str>,
+    power_was_ms: Option<u64>,
     bmc: Option<&'a str>,
 }
 
@@ -106,15 +108,12 @@ impl Status {
             print(&(json + "\n"))?;
         } else {
             let mut table = Table::new(["host", "power", "bmc"]);
-            for host in hosts.iter().map(shown) {
-                table.row(
-                    [
-                        host.host,
-                        host.power.unwrap_or_default(),
-                        host.bmc.unwrap_or_default(),
-                    ]
-                    .map(str::to_owned),
-                );
+            for host in &hosts {
+                table.row([
+                    host.name.clone(),
+                    table::power(&host.deployment),
+                    host.deployment.bmc.clone().unwrap_or_default(),
+                ]);
             }
             print(&table.to_string())?;
         }
@@ -126,6 +125,8 @@ fn shown(host: &HostAnswer) -> Shown<'_> {
     Shown {
         host: &host.name,
         power: host.deployment.power.as_deref(),
+        power_was: host.deployment.power_was.as_deref(),
+        power_was_ms: host.deployment.power_was_ms,
         bmc: host.deployment.bmc.as_deref(),
     }
 }

@@ -4,7 +4,10 @@
 
 use std::fmt::Write as _;
 
+use netboot_core::Timestamp;
 use netboot_core::boot::printable;
+
+use crate::operate::StateView;
 
 /// Rows of cells below a head.
 #[derive(Debug)]
@@ -52,6 +55,26 @@ impl std::fmt::Display for Table {
     }
 }
 
+/// Shortens a cell to so many characters; the whole text is shown where there is one host.
+pub(super) fn short(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
+}
+
+/// Writes the power of a host as its BMC said it, and how old that is once it counts no longer.
+pub(super) fn power(now: &StateView) -> String {
+    let Some(power) = &now.power else {
+        return "no BMC".to_owned();
+    };
+    match (&now.power_was, now.power_was_ms) {
+        (Some(was), Some(at)) => format!("{power} ({was} at {})", Timestamp(at).utc()),
+        _ => power.clone(),
+    }
+}
+
 /// Writes a span of milliseconds as people read it: `850 ms`, `12.3 s`, `4 min 05 s`.
 pub(super) fn millis(ms: u64) -> String {
     match ms {
@@ -83,6 +106,40 @@ mod tests {
         table.row([String::new(), "é\u{1b}[2J\nx".to_owned()]);
         let expected = "HOST   VERDICT\nbios1  healthy\n-      é\u{fffd}[2J\u{fffd}x\n";
         assert_eq!(table.to_string(), expected);
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        for (text, shown) in [
+            ("idle", "idle"),
+            ("stopped: é", "stopped: é"),
+            ("stopped: its", "stopped:…"),
+            ("stopped:éé its", "stopped:é…"),
+        ] {
+            assert_eq!(short(text, 10), shown);
+        }
+    }
+
+    #[test]
+    fn power_that_is_no_longer_known_has_an_age() {
+        let view = |power: Option<&str>, was: Option<&str>| StateView {
+            power: power.map(str::to_owned),
+            power_was: was.map(str::to_owned),
+            power_was_ms: was.map(|_| 0),
+            ..StateView::default()
+        };
+        let at = Timestamp(0).utc();
+        for (view, shown) in [
+            (view(None, None), "no BMC".to_owned()),
+            (view(Some("on"), None), "on".to_owned()),
+            (view(Some("unknown"), None), "unknown".to_owned()),
+            (
+                view(Some("unknown"), Some("on")),
+                format!("unknown (on at {at})"),
+            ),
+        ] {
+            assert_eq!(power(&view), shown);
+        }
     }
 
     #[test]

@@ -6,20 +6,74 @@
 use std::sync::Arc;
 
 use ipmi::Identity;
-use netboot_core::lifecycle::Event;
+use netboot_core::Timestamp;
+use netboot_core::lifecycle::{Event, Outcome, Power};
 use netboot_core::site::Host;
+use tokio::time::Instant;
 
 use super::bmc::Problem;
+use super::clock::Clock;
 use super::executor::Executor;
 use super::order::{Deed, Who};
 use super::poll::{Polled, Targets};
 use super::power::{Learned, Reached};
 use super::round::Round;
-use super::{bmc, persist};
+use super::{bmc, persist, poll};
 use crate::cli::report::chain;
 use crate::store::StoreError;
 
+/// When a BMC told the power of its host.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeardPower {
+    since: Instant,
+    /// The same for people.
+    pub(super) at: Timestamp,
+    /// Whether an operation failed since: what was known may be so no longer.
+    pub(super) doubted: bool,
+}
+
+impl HeardPower {
+    /// Tells whether it still counts: longer than two polls it does not.
+    pub(super) fn is_fresh(&self, clock: Clock) -> bool {
+        !self.doubted && self.since.elapsed() <= clock.wait(poll::EVERY * 2)
+    }
+}
+
 impl Executor {
+    /// Notes that a host's BMC told the power just now.
+    fn hear_power(&mut self, host: &Arc<str>) {
+        let heard = HeardPower {
+            since: Instant::now(),
+            at: self.clock.now(),
+            doubted: false,
+        };
+        self.heard_power.insert(Arc::clone(host), heard);
+    }
+
+    /// Takes the power that was read when a person had the BMC asked.
+    pub(super) async fn power_read(&mut self, host: &Arc<str>, power: Power) {
+        if self.powers.is_busy(host) {
+            return;
+        }
+        self.hear_power(host);
+        let mut round = Round::new(self.clock.now());
+        self.take(&mut round, host, &Event::PowerSeen { power });
+        // The next poll says it again.
+        drop(self.commit(round, None).await);
+    }
+
+    /// Notes whether an operation told the power; one that failed leaves it in doubt, so that it is read at once.
+    pub(super) fn power_ended(&mut self, host: &Arc<str>, outcome: &Outcome) {
+        if matches!(outcome, Outcome::Done { .. }) {
+            return self.hear_power(host);
+        }
+        if let Some(heard) = self.heard_power.get_mut(host) {
+            heard.doubted = true;
+        }
+        // A poller that has more to do than it can reads it in its next round.
+        self.wishes.try_send(Arc::clone(host)).ok();
+    }
+
     /// Returns a host's BMC; it is made anew when the site or the record of it changed.
     pub(super) fn reach(&mut self, host: &Arc<Host>) -> Result<Reached, String> {
         let described = host.bmc.as_ref();
@@ -138,14 +192,15 @@ impl Executor {
     pub(super) async fn polled(&mut self, polled: Polled) {
         let mut round = Round::new(self.clock.now());
         let mut refused = false;
-        for (host, seen) in polled.0 {
-            // An operation that is under way sees more, and in the right order.
-            if self.powers.is_busy(&host) {
+        for (host, seen) in polled.reads {
+            // An operation sees more, and in the right order.
+            if self.powers.was_busy(&host, polled.began) {
                 continue;
             }
             match seen {
                 Ok(power) => {
                     self.polled_problem(&host, None);
+                    self.hear_power(&host);
                     self.take(&mut round, &host, &Event::PowerSeen { power });
                 }
                 Err((label, problem)) => {

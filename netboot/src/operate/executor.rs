@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::bmc::Problem;
+use super::bmcs::HeardPower;
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::order::{Answer, Deed, Ledger, Refusal, Who};
@@ -49,6 +50,7 @@ pub(super) struct Executor {
     pub(super) sending: mpsc::Receiver<Sending>,
     pub(super) polled: mpsc::Receiver<super::poll::Polled>,
     pub(super) targets: watch::Sender<super::poll::Targets>,
+    pub(super) wishes: mpsc::Sender<Arc<str>>,
     pub(super) powers: Powers,
     pub(super) hosts: BTreeMap<Arc<str>, HostState>,
     pub(super) rollouts: BTreeMap<Arc<str>, Kept>,
@@ -58,6 +60,8 @@ pub(super) struct Executor {
     pub(super) reached: HashMap<Arc<str>, Reached>,
     /// What is wrong with BMCs, in words.
     pub(super) problems: HashMap<Arc<str>, Problem>,
+    /// When BMCs told the power last.
+    pub(super) heard_power: HashMap<Arc<str>, HeardPower>,
     /// When each host's next tick is due.
     due: HashMap<Arc<str>, Instant>,
     /// The boots whose system reports, and when it did so last.
@@ -79,6 +83,8 @@ pub(super) struct Parts {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) polled: mpsc::Receiver<super::poll::Polled>,
     pub(super) targets: watch::Sender<super::poll::Targets>,
+    /// Hosts whose power is to be read before the next round.
+    pub(super) wishes: mpsc::Sender<Arc<str>>,
     pub(super) event: watch::Sender<u64>,
 }
 
@@ -106,6 +112,7 @@ impl Executor {
             sending,
             polled: parts.polled,
             targets: parts.targets,
+            wishes: parts.wishes,
             powers: Powers::new(asks),
             hosts: loaded.states,
             rollouts: loaded.rollouts,
@@ -113,6 +120,7 @@ impl Executor {
             identities: loaded.identities,
             reached: HashMap::new(),
             problems: HashMap::new(),
+            heard_power: HashMap::new(),
             due: HashMap::new(),
             heard: HashMap::new(),
             undelivered: Vec::new(),
@@ -364,6 +372,7 @@ impl Executor {
         self.metrics
             .operated(&ended.intent, &ended.outcome, ended.problem);
         self.remember_problem(&ended.host, Problem::after(&ended.outcome));
+        self.power_ended(&ended.host, &ended.outcome);
         if ended.problem == Some("refused") && self.renew(&ended.host) {
             self.retarget();
         }

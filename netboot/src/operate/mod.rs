@@ -175,7 +175,7 @@ enum Command {
     States(Answer<Vec<(Arc<str>, StateView)>>),
     History(Arc<str>, Answer<Vec<GenerationView>>),
     Reach(Arc<str>, Answer<Reached>),
-    Recorded(Order, Arc<str>, ipmi::Identity, Enroll, Answer<String>),
+    Recorded(Order, Arc<str>, Box<ipmi::Seen>, Enroll, Answer<String>),
     Choose(Arc<str>, Answer<Option<Chosen>>),
     Began(Began, Answer<Chosen>),
     Reported(Arc<str>, String, Stage),

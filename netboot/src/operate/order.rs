@@ -96,7 +96,7 @@ pub enum Power {
 pub struct HostPlan {
     /// The host.
     pub host: String,
-    /// The generation that it has, in words: `3 web@sha256:…`.
+    /// The generation that it has, in words: `generation 3, web@0b9c…`.
     pub from: Option<String>,
     /// What it gets.
     pub to: Option<String>,

@@ -63,8 +63,12 @@ impl Executor {
                 let done = self.rollout_control(&order, &id, control).await;
                 drop(answer.send(done));
             }
-            Command::Recorded(order, host, identity, enroll, answer) => {
-                let done = self.enrolled(&order, &host, identity, enroll).await;
+            Command::Recorded(order, host, seen, enroll, answer) => {
+                let power = super::bmc::power(&seen.power);
+                let done = self.enrolled(&order, &host, seen.identity, enroll).await;
+                if done.is_ok() {
+                    self.power_read(&host, power).await;
+                }
                 drop(answer.send(done));
             }
             question => self.question(question),
@@ -102,7 +106,17 @@ impl Executor {
         let policy = Policy::of(&self.place.site, host);
         let problem = self.problems.get(&host.name);
         let bmc = problem.map(|problem| problem.text.clone());
-        StateView::with(state, &policy, bmc)
+        let view = StateView::with(state, &policy, bmc);
+        match (&host.bmc, self.heard_power.get(&host.name)) {
+            (None, _) => StateView {
+                power: None,
+                ..view
+            },
+            (Some(_), Some(heard)) if heard.is_fresh(self.clock) => view,
+            // The poller is not heard while an operation is under way, which may take long.
+            (Some(_), Some(heard)) if self.powers.is_busy(&host.name) && !heard.doubted => view,
+            (Some(_), heard) => view.without_power(heard.map(|heard| heard.at)),
+        }
     }
 
     fn history(&self, host: &Arc<str>) -> Result<Vec<GenerationView>, Refusal> {
@@ -348,7 +362,7 @@ impl Executor {
             }
             let to = steps.iter().find_map(|step| match step {
                 lifecycle::Step::Generation { number, image, .. } => {
-                    Some(format!("{number} {image}"))
+                    Some(format!("generation {number}, {image}"))
                 }
                 _ => None,
             });
@@ -356,7 +370,7 @@ impl Executor {
                 host: host.name.to_string(),
                 from: state
                     .boots()
-                    .map(|boots| format!("{} {}", boots.number, boots.image)),
+                    .map(|boots| format!("generation {}, {}", boots.number, boots.image)),
                 to,
                 steps: steps.iter().map(ToString::to_string).collect(),
             });

@@ -38,6 +38,9 @@ use crate::store::{StoreError, Stored, Writer};
 /// Commands that may wait: reports of a rack that is healthy at once, and some.
 const QUEUE: usize = 4_096;
 
+/// Hosts that may wait for the poller besides its rounds; more than these wait for the next round.
+const WISHES: usize = 1_024;
+
 /// What an identity may take to be read when a person waits for it.
 const READ: Duration = Duration::from_secs(20);
 
@@ -93,6 +96,7 @@ impl Operator {
         let (event, follow) = watch::channel(loaded.event);
         let (targets, polling) = watch::channel(poll::Targets::default());
         let (polled, answers) = mpsc::channel(16);
+        let (wishes, wished) = mpsc::channel(WISHES);
         let parts = Parts {
             places,
             clock,
@@ -102,13 +106,14 @@ impl Operator {
             commands: inbox,
             polled: answers,
             targets,
+            wishes,
             event,
         };
         let executor = Executor::new(parts, loaded);
         let task = tokio::spawn(async move {
             tokio::select! {
                 () = executor.run() => {}
-                () = poll::run(polling, polled, clock) => {}
+                () = poll::run(polling, wished, polled, clock) => {}
             }
         });
         let operator = Self {
@@ -190,9 +195,9 @@ impl Operator {
             let seen = reached.bmc.read(READ).await;
             let seen = seen.map_err(|error| refused(&host.name, &error))?;
             let (order, name) = (order.clone(), Arc::clone(&host.name));
-            let identity = seen.identity;
+            let seen = Box::new(seen);
             let outcome = self
-                .ask(|answer| Command::Recorded(order, name, identity, enroll, answer))
+                .ask(|answer| Command::Recorded(order, name, seen, enroll, answer))
                 .await?;
             plans.push(HostPlan {
                 host: host.name.to_string(),

@@ -3,3 +3,4 @@
 mod crash;
 mod orders;
 mod rig;
+mod seen;

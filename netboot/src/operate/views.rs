@@ -2,8 +2,9 @@
 //!
 //! It refuses to show what nobody needs to act: internal numbers and clocks stay inside.
 
+use netboot_core::Timestamp;
 use netboot_core::drift::{Finding, findings};
-use netboot_core::lifecycle::{Generation, HostState, Judgement, Parameters, Phase, Policy};
+use netboot_core::lifecycle::{Generation, HostState, Judgement, Parameters, Phase, Policy, Power};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -48,8 +49,13 @@ pub struct StateView {
     pub phase: String,
     /// Why it is stopped, or what goes wrong.
     pub trouble: Option<String>,
-    /// Its power as its BMC said last: `on`, `off`, `changing`, `unknown`; none without a BMC.
+    /// Its power as its BMC said last: `on`, `off`, `changing`; `unknown` once that is two minutes old or an operation on
+    /// it failed since; none without a BMC.
     pub power: Option<String>,
+    /// What its BMC said last, when the power is `unknown` now.
+    pub power_was: Option<String>,
+    /// When its BMC said that, in milliseconds since 1970.
+    pub power_was_ms: Option<u64>,
     /// What its BMC's problem is, if it has one.
     pub bmc: Option<String>,
     /// How it differs from what is wanted, in words.
@@ -99,8 +105,24 @@ impl StateView {
             phase: state.label().to_owned(),
             trouble,
             power: state.seen.power.map(|power| power.label().to_owned()),
+            power_was: None,
+            power_was_ms: None,
             bmc,
             drift: findings(state, policy).into_iter().map(shown).collect(),
+        }
+    }
+}
+
+impl StateView {
+    /// Says the power no longer as if it were known.
+    #[must_use]
+    pub(super) fn without_power(self, told: Option<Timestamp>) -> Self {
+        let was = self.power.zip(told);
+        Self {
+            power: Some(Power::Unknown.label().to_owned()),
+            power_was: was.as_ref().map(|(power, _)| power.clone()),
+            power_was_ms: was.map(|(_, at)| at.0),
+            ..self
         }
     }
 }

@@ -115,7 +115,7 @@ pub(super) struct Rig {
     pub(super) fate: Arc<Fate>,
     pub(super) images: Layout,
     pub(super) port: u16,
-    _bmc: JoinHandle<()>,
+    bmc: JoinHandle<()>,
 }
 
 /// An appliance on it.
@@ -194,7 +194,7 @@ impl Rig {
             fate,
             images,
             port,
-            _bmc: bmc,
+            bmc,
         }
     }
 
@@ -211,6 +211,10 @@ impl Rig {
     }
 
     pub(super) async fn start_with(&self, site: Arc<Site>) -> Running {
+        self.start_at(Clock::fast(SPEED), site).await
+    }
+
+    pub(super) async fn start_at(&self, clock: Clock, site: Arc<Site>) -> Running {
         let mut store = Mortal {
             store: self.store.clone(),
             fate: Arc::clone(&self.fate),
@@ -225,7 +229,6 @@ impl Rig {
             writer,
             data: self.data.path().to_owned(),
         };
-        let clock = Clock::fast(SPEED);
         let started = Operator::start_at(clock, surroundings, &stored, &mut Registry::default());
         let (operator, executor) = started.unwrap();
         Running {
@@ -252,6 +255,11 @@ impl Rig {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// The BMC answers no more.
+    pub(super) fn silence(&self) {
+        self.bmc.abort();
     }
 
     pub(super) fn offs(&self) -> usize {
