@@ -17,7 +17,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use image_manifest::layout::{self, Found, Layout};
-use image_manifest::{Digest, Role};
+use image_manifest::{Digest, Role, Signed};
 use netboot_core::tftp::{Mode, to_netascii};
 
 use crate::cli::report::chain;
@@ -194,6 +194,18 @@ impl Catalogue {
         let bytes = map::map(&file).map_err(|source| OpenError::Open { path, source })?;
         self.keep((*digest, Mode::Octet), bytes.clone());
         Ok(bytes)
+    }
+
+    /// Finds the manifest that lists a root file system, with its signatures.
+    ///
+    /// # Errors
+    /// When no image of the store has it.
+    pub fn signed(&self, rootfs: &Digest) -> Result<Signed, OpenError> {
+        let found = self.store.signed(rootfs).map_err(|error| OpenError::Open {
+            path: self.store.root().to_owned(),
+            source: io::Error::other(error),
+        })?;
+        found.ok_or(OpenError::NoArtifact(*rootfs))
     }
 
     fn cached(&self, digest: &Digest, mode: Mode) -> Option<Bytes> {

@@ -88,6 +88,7 @@ impl<A: BootApi> Server<A> {
         match route {
             Route::Loader(name) => self.loader(name, &request, peer).await,
             Route::Artifact(digest) => self.artifact(digest, &request, peer).await,
+            Route::Signed(rootfs) => self.signed(rootfs).await,
             Route::Script(mac) => self.script(mac, peer).await,
             Route::Credential(boot) => self.exchange(&boot, request, peer).await,
             Route::Host(boot) => self.host(&boot, &request, peer).await,
@@ -133,6 +134,15 @@ impl<A: BootApi> Server<A> {
             media_type,
             request,
             peer,
+        )
+    }
+
+    /// Answers who vouches for the image that has a root file system: it is for stage1 to judge.
+    async fn signed(&self, rootfs: Digest) -> Answer {
+        json(
+            &self
+                .open(move |catalogue| catalogue.signed(&rootfs))
+                .await?,
         )
     }
 

@@ -18,6 +18,7 @@ const MAX_BOOT: usize = 128;
 pub(super) enum Route {
     Loader(String),
     Artifact(Digest),
+    Signed(Digest),
     Script(Mac),
     Credential(String),
     Host(String),
@@ -34,6 +35,7 @@ impl Route {
         match parts.as_slice() {
             ["boot", name] => Ok(Self::Loader((*name).to_owned())),
             ["blob", digest] => parse(digest).map(Self::Artifact),
+            ["signed", digest] => parse(digest).map(Self::Signed),
             ["ipxe", mac] => parse(mac).map(Self::Script),
             ["v1", "boots", boot, "credential"] => Ok(Self::Credential(boot_id(boot)?)),
             ["v1", "boots", boot, "host"] => Ok(Self::Host(boot_id(boot)?)),
@@ -51,7 +53,7 @@ impl Route {
         match self {
             Self::Loader(_) | Self::Artifact(_) => "GET, HEAD",
             // A script starts a boot, so HEAD must not ask for one.
-            Self::Script(_) | Self::Host(_) => "GET",
+            Self::Script(_) | Self::Host(_) | Self::Signed(_) => "GET",
             // What is asked of these is done, and answered, once.
             Self::Credential(_) | Self::Secrets(_) | Self::Reports(_) => "POST",
         }
@@ -60,7 +62,7 @@ impl Route {
     /// Tells whether it is answered over TLS only: a token or a credential has to be shown.
     pub(super) fn is_confidential(&self) -> bool {
         match self {
-            Self::Loader(_) | Self::Artifact(_) | Self::Script(_) => false,
+            Self::Loader(_) | Self::Artifact(_) | Self::Signed(_) | Self::Script(_) => false,
             Self::Credential(_) | Self::Host(_) | Self::Secrets(_) | Self::Reports(_) => true,
         }
     }
@@ -116,6 +118,7 @@ mod tests {
         let mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
         let loader = || Ok(Route::Loader("ipxe.efi".to_owned()));
         let blob = format!("/blob/{digest}");
+        let signed = format!("/signed/{digest}");
         let encoded = format!("/blob/sha256%3a{}", digest.hex());
         let cases = [
             ("/boot/ipxe.efi", loader()),
@@ -123,6 +126,7 @@ mod tests {
             ("/boot/ipxe%2Eefi", loader()),
             (&blob, Ok(Route::Artifact(digest))),
             (&encoded, Ok(Route::Artifact(digest))),
+            (&signed, Ok(Route::Signed(digest))),
             ("/ipxe/52-54-00-00-00-01", Ok(Route::Script(mac))),
             ("/v1/boots/b1/host", Ok(Route::Host("b1".to_owned()))),
             ("/v1/boots/b1/secrets", Ok(Route::Secrets("b1".to_owned()))),
