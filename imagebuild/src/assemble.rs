@@ -5,12 +5,15 @@
 //! follows from the lock, the definition, this program and the stage1 that it carries.
 
 mod artifacts;
+pub(crate) mod disk;
+mod describe;
 mod extract;
 mod files;
 mod initrd;
 mod inputs;
 mod kernel;
 mod loaders;
+mod locales;
 mod plan;
 mod root;
 #[cfg(test)]
@@ -32,11 +35,15 @@ use image_tree::{Device, Kind, Owner, ScanError, Tree, cpio, kernel as modules, 
 
 use crate::configure::{self, Settings};
 use crate::definition::Output;
+use crate::forms;
 use crate::fetch::FetchedPackage;
 use crate::layers::{self, Kept, Parent};
 use crate::lock::{Locked, Use};
-use crate::{normalise, unpack};
+use crate::sign::KeyError;
+use crate::{facts, normalise, provenance, unpack};
 use artifacts::Artifacts;
+use describe::Documents;
+pub use describe::OverBudget;
 use kernel::InstalledKernel;
 pub use plan::{Plan, Step};
 use root::Root;
@@ -53,6 +60,8 @@ pub struct Options {
     pub threads: usize,
     /// Directory in which is kept what is known about earlier layers.
     pub layers: PathBuf,
+    /// Directory in which is kept what packages say about themselves.
+    pub facts: PathBuf,
 }
 
 /// An image in the store.
@@ -150,6 +159,31 @@ pub enum Error {
         "the image has no time zone `{0}`: install the package `tzdata`, or `tzdata-legacy` for an old name"
     )]
     NoTimezone(String),
+    /// The image has not what locales are made of.
+    #[error("the image cannot make locales: install the package `locales`, and keep `usr/share/i18n`")]
+    NoLocales,
+    /// A locale could not be made.
+    #[error("`localedef` of `{locale}` ended with {status}; its last words:\n{output}")]
+    Localedef {
+        /// The locale.
+        locale: String,
+        /// How it ended.
+        status: String,
+        /// Its last lines.
+        output: String,
+    },
+    /// The key of the definition cannot be used.
+    #[error(transparent)]
+    Key(KeyError),
+    /// Packages could not be read again.
+    #[error(transparent)]
+    Facts(facts::Error),
+    /// The statement about the build could not be written.
+    #[error("failed to write the provenance")]
+    Provenance(#[source] provenance::Error),
+    /// The image is too large.
+    #[error(transparent)]
+    Budget(describe::OverBudget),
     /// A loader is not in its packages.
     #[error("no package has the file `{path}` of loader `{name}`")]
     NoLoader {
@@ -173,6 +207,18 @@ pub enum Error {
     /// The root file system could not be written.
     #[error("failed to write the root file system")]
     Rootfs(#[source] squashfs::WriteError),
+    /// The packages of systemd do not have a program that a disk needs.
+    #[error("no package has `{0}`, which starts the disk")]
+    NoBootProgram(String),
+    /// The image does not say what it is.
+    #[error("the image has no `usr/lib/os-release`: install the package `base-files`")]
+    NoOsRelease,
+    /// The program for UEFI could not be written.
+    #[error("failed to write the program for UEFI")]
+    Uki(#[source] image_disk::pe::Error),
+    /// The disk could not be composed.
+    #[error("failed to compose the disk")]
+    Disk(#[source] forms::Error),
     /// The initrd could not be written.
     #[error("failed to write the initrd")]
     Initrd(#[source] cpio::WriteError),
@@ -201,7 +247,12 @@ impl Error {
                 }
                 | Self::NoDepmod
                 | Self::NoTimezone(_)
+                | Self::NoLocales
+                | Self::Key(_)
+                | Self::Budget(_)
                 | Self::NoLoader { .. }
+                | Self::NoOsRelease
+                | Self::Disk(forms::Error::Plan(_))
                 | Self::Users(
                     users::Error::Absent { .. }
                         | users::Error::Taken { .. }
@@ -244,15 +295,21 @@ pub fn execute(
         cache: &options.layers,
         threads: options.threads,
     };
-    let (above, made) = thread::scope(|scope| {
+    let (above, documents, made) = thread::scope(|scope| {
         let above = scope.spawn(|| build_parents(parents, &writer, options, workspace.path()));
+        let said = scope.spawn(|| Documents::read(locked, packages, &options.facts));
         let made = build.run();
-        match above.join() {
-            Ok(above) => (above, made),
-            Err(panic) => std::panic::resume_unwind(panic),
+        match (above.join(), said.join()) {
+            (Ok(above), Ok(said)) => (above, said, made),
+            (Err(panic), _) | (_, Err(panic)) => std::panic::resume_unwind(panic),
         }
     });
-    let (artifacts, tree, kernel) = made?;
+    let Made {
+        artifacts,
+        tree,
+        kernel,
+        disk,
+    } = made?;
     let is_container = locked.definition().outputs.contains(&Output::Oci);
     let layers = if is_container {
         writer.image(plan, above?.as_ref(), &tree)?
@@ -260,7 +317,8 @@ pub fn execute(
         Vec::new()
     };
     tracing::info!(image = plan.name, digest = %tree.digest(), "storing");
-    let manifest = Manifest {
+    let documents = documents?;
+    let mut manifest = Manifest {
         schema: Manifest::SCHEMA,
         name: plan.name.clone(),
         architecture: plan.architecture.clone(),
@@ -271,17 +329,23 @@ pub fn execute(
         source_date: plan.source_date,
         builder: plan.builder.clone(),
         kernel,
-        disk: None,
-        forms: Vec::new(),
+        disk: disk.as_ref().map(|made| made.disk.clone()),
+        forms: disk.map(|made| made.forms).unwrap_or_default(),
         layers,
         artifacts: artifacts.store(store)?,
     };
+    documents.check_budget(&tree, &manifest, store)?;
+    documents.add(&mut manifest, store)?;
+    let mut subjects = Vec::new();
     if is_container {
         for entry in layers::compose(store, locked.definition(), &manifest)? {
             store.enter(&entry).map_err(Error::Store)?;
+            subjects.push(entry.digest);
         }
     }
     let digest = store.publish(&manifest).map_err(Error::Store)?;
+    subjects.push(digest);
+    describe::attach(&manifest, &subjects, store)?;
     Ok(Built { digest, manifest })
 }
 
@@ -315,6 +379,14 @@ fn build_parents(
         above = Some(writer.parent(&parent.plan, above.as_ref(), &tree)?);
     }
     Ok(above)
+}
+
+/// What a build has made.
+struct Made {
+    artifacts: Artifacts,
+    tree: Tree,
+    kernel: Option<Kernel>,
+    disk: Option<disk::Made>,
 }
 
 /// One build on its way.
@@ -351,31 +423,55 @@ impl Build<'_> {
         if let Some(loaders) = &definition.loaders {
             loaders::install(self, loaders, &mut root, artifacts)?;
         }
+        locales::make(self, &mut root)?;
         files::apply(definition, self.plan.source_date, &mut root)?;
         tracing::info!(step = "scan", "reading the tree");
         let tree = Tree::scan(&root_path, |device, inode| recorded(&owners, device, inode));
         Ok((tree.map_err(Error::Scan)?, kernel))
     }
 
-    fn run(&self) -> Result<(Artifacts, Tree, Option<Kernel>), Error> {
+    fn run(&self) -> Result<Made, Error> {
         let mut artifacts = Artifacts::default();
         let (tree, kernel) = self.tree(&mut artifacts)?;
         artifacts.add(Role::Listing, "listing.txt", tree.listing());
+        let rootfs = self.work.join("rootfs.squashfs");
         if self.plan.roles.contains(&Role::Rootfs) {
-            let path = self.write_rootfs(&tree)?;
-            artifacts.add_file(Role::Rootfs, "rootfs.squashfs", path);
+            self.write_rootfs(&tree, &rootfs)?;
+            artifacts.add_file(Role::Rootfs, "rootfs.squashfs", rootfs.clone());
         }
         let Some(kernel) = kernel else {
-            return Ok((artifacts, tree, None));
+            return Ok(Made {
+                artifacts,
+                tree,
+                kernel: None,
+                disk: None,
+            });
         };
         let initrd = self.write_initrd(&tree, &kernel)?;
-        artifacts.add_file(Role::Initrd, "initrd", initrd);
-        artifacts.add_file(Role::Kernel, "vmlinuz", kernel.image.clone());
         let described = Kernel {
             release: kernel.release,
             command_line: kernel.command_line,
         };
-        Ok((artifacts, tree, Some(described)))
+        let from = disk::From {
+            tree: &tree,
+            rootfs: &rootfs,
+            kernel: &described,
+            vmlinuz: &kernel.image,
+            initrd: &initrd,
+        };
+        let disk = if self.plan.roles.contains(&Role::Uki) {
+            Some(disk::make(self, &from, &mut artifacts)?)
+        } else {
+            None
+        };
+        artifacts.add_file(Role::Initrd, "initrd", initrd);
+        artifacts.add_file(Role::Kernel, "vmlinuz", kernel.image);
+        Ok(Made {
+            artifacts,
+            tree,
+            kernel: Some(described),
+            disk,
+        })
     }
 
     /// Unpacks and configures the packages that are installed, if there are any.
@@ -419,27 +515,27 @@ impl Build<'_> {
         u32::try_from(self.plan.source_date.max(0)).unwrap_or(u32::MAX)
     }
 
-    fn write_rootfs(&self, tree: &Tree) -> Result<PathBuf, Error> {
+    fn write_rootfs(&self, tree: &Tree, path: &Path) -> Result<(), Error> {
         tracing::info!(
             step = "rootfs",
             paths = tree.len(),
             "writing the root file system"
         );
-        let path = self.work.join("rootfs.squashfs");
-        let mut out = create(&path)?;
+        let mut out = create(path)?;
         let options = squashfs::Options {
             level: plan::ROOTFS_LEVEL,
             time: self.time(),
             threads: self.options.threads,
         };
         squashfs::write(tree, options, &mut out).map_err(Error::Rootfs)?;
-        Ok(path)
+        Ok(())
     }
 
     fn write_initrd(&self, tree: &Tree, kernel: &InstalledKernel) -> Result<PathBuf, Error> {
         tracing::info!(step = "initrd", "writing the initrd");
         let rootfs = self.work.join("rootfs.squashfs");
-        let image = initrd::describe(&self.plan.name, tree.digest(), &rootfs)?;
+        let mut image = initrd::describe(&self.plan.name, tree.digest(), &rootfs)?;
+        image.signers = describe::signers(self.locked.definition())?;
         let content = initrd::tree(&image, kernel)?;
         let path = self.work.join("initrd");
         initrd::write(&content, self.time(), &path)?;

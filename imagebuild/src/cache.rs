@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use image_manifest::{Digest, Hasher};
 use tempfile::NamedTempFile;
@@ -144,7 +145,11 @@ impl Cache {
     pub fn find(&self, on: Shelf, digest: &Digest) -> Result<Option<PathBuf>, Error> {
         let path = self.path(on, digest);
         match hash(&path) {
-            Ok((found, _)) if found == *digest => Ok(Some(path)),
+            Ok((found, file)) if found == *digest => {
+                // What is used is young: it goes last when the cache is trimmed. A shared cache may not be ours.
+                drop(file.set_modified(SystemTime::now()));
+                Ok(Some(path))
+            }
             Ok((_, file)) => {
                 let removed = remove(&path, &file);
                 removed.map_err(|source| Error::Write { path, source })?;

@@ -3,14 +3,26 @@
 //! Standard output is for data, standard error for narration; nothing else is written to either.
 
 mod build;
+mod describe;
+mod diff;
+mod documents;
+mod export;
 mod failure;
+mod gc;
+mod inspect;
 mod lock;
+mod machine;
 mod narration;
 mod pull;
 mod push;
 mod report;
+mod run;
+mod sign;
+mod test;
+mod update;
 mod vendor;
 mod verify;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,16 +48,40 @@ struct Cli {
 enum Verb {
     /// Resolves a definition into exact packages and writes its lock.
     Lock(lock::LockArgs),
+    /// Resolves anew and tells what changes, by source package; writes the lock.
+    Update(update::UpdateArgs),
     /// Builds the image of a definition and its lock into a store.
     Build(build::BuildArgs),
+    /// Writes the disk of an image in the form that a hypervisor or a cloud takes.
+    Export(export::ExportArgs),
     /// Sends an image of a store to a registry: what it has already is not sent.
     Push(push::PushArgs),
     /// Fetches an image from a registry into a store.
     Pull(pull::PullArgs),
     /// Keeps the packages of an image in a store, where they outlive their mirrors.
     Vendor(vendor::VendorArgs),
+    /// Starts an image in a virtual computer, or its container form in a container.
+    Run(run::RunArgs),
+    /// Boots an image in a virtual computer and tells whether it is well.
+    Test(test::TestArgs),
     /// Checks that every artifact of an image is what its manifest says.
     Verify(verify::VerifyArgs),
+    /// Tells what differs between two images of a store, or between two locks.
+    Diff(diff::DiffArgs),
+    /// Tells why a package is in an image, or which package brings a file.
+    Why(why::WhyArgs),
+    /// Tells all that is known about an image of a store.
+    Inspect(inspect::InspectArgs),
+    /// Prints what an image is made of, for other tools.
+    Sbom(documents::SbomArgs),
+    /// Prints how and from what an image was built, for other tools.
+    Provenance(documents::ProvenanceArgs),
+    /// Signs an image, as cosign does.
+    Sign(sign::SignArgs),
+    /// Makes keys for signatures.
+    Key(sign::KeyVerbArgs),
+    /// Removes what no image of a store needs, and what a cache has too much of.
+    Gc(gc::GcArgs),
 }
 
 /// Where packages come from and are kept.
@@ -83,7 +119,19 @@ pub(crate) fn run() -> ExitCode {
         Verb::Push(args) => push::run(args),
         Verb::Pull(args) => pull::run(args),
         Verb::Vendor(args) => vendor::run(args),
+        Verb::Run(args) => run::run(args),
+        Verb::Test(args) => test::run(args),
+        Verb::Export(args) => export::run(args),
         Verb::Verify(args) => verify::run(args),
+        Verb::Update(args) => update::run(args),
+        Verb::Diff(args) => diff::run(args),
+        Verb::Why(args) => why::run(args),
+        Verb::Inspect(args) => inspect::run(args),
+        Verb::Sbom(args) => documents::sbom(args),
+        Verb::Provenance(args) => documents::provenance(args),
+        Verb::Sign(args) => sign::run(args),
+        Verb::Key(args) => sign::key(args),
+        Verb::Gc(args) => gc::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

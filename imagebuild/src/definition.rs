@@ -198,7 +198,17 @@ impl Definition {
         if self.loaders.is_some() {
             roles.push(Role::Loader);
         }
+        if self.has_disk() {
+            roles.extend([Role::Verity, Role::Uki, Role::Boot, Role::BlockMap]);
+        }
         roles
+    }
+
+    /// Whether one of its outputs is a disk.
+    #[must_use]
+    pub fn has_disk(&self) -> bool {
+        let mut outputs = self.outputs.iter();
+        outputs.any(|output| output.form().is_some())
     }
 
     /// Returns where its lock stands.

@@ -189,7 +189,7 @@ impl Error {
     pub fn help(&self) -> Option<&'static str> {
         match self {
             Self::Gone { .. } => Some(
-                "archives drop superseded versions: `imagebuild lock` makes a lock of today's, `--snapshot URL` finds old ones",
+                "archives drop superseded versions: a store that keeps them (`imagebuild vendor`) or `--snapshot URL` still has them; `imagebuild lock` makes a lock of today's",
             ),
             Self::Unreachable { .. } => Some("try again, or name another mirror with `--mirror`"),
             Self::Differs { .. } => Some(

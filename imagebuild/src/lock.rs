@@ -10,6 +10,7 @@ mod make;
 mod request;
 mod run;
 mod text;
+mod update;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,9 @@ pub use index::Error as IndexError;
 pub use make::{Error as MakeError, make};
 pub use request::Request;
 pub use run::{Arguments, Error as RunError, Outcome, run};
+pub use update::{
+    PackageChange, SourceChange, UpdateArguments, UpdateError, Updated, update,
+};
 
 /// File name of a lock, beside its definition.
 pub const FILE: &str = "image.lock";
@@ -85,11 +89,19 @@ pub enum Use {
     Firmware,
     /// Extracted for loaders.
     Loader,
+    /// Extracted for what starts the disk.
+    Boot,
 }
 
 impl Use {
     /// All uses, in the order of the lock.
-    pub const ALL: [Self; 4] = [Self::Install, Self::Kernel, Self::Firmware, Self::Loader];
+    pub const ALL: [Self; 5] = [
+        Self::Install,
+        Self::Kernel,
+        Self::Firmware,
+        Self::Loader,
+        Self::Boot,
+    ];
 
     /// The word for it in the lock.
     #[must_use]
@@ -99,6 +111,7 @@ impl Use {
             Self::Kernel => "kernel",
             Self::Firmware => "firmware",
             Self::Loader => "loader",
+            Self::Boot => "boot",
         }
     }
 }

@@ -13,6 +13,8 @@ mod push;
 pub mod reference;
 mod referrers;
 mod session;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 use std::path::PathBuf;

@@ -1,17 +1,28 @@
-//! Turns stored artifacts back into the listing and compares.
+//! Turns stored artifacts and composed forms back into the listing and compares.
 //!
-//! It refuses to take one artifact's word for another: every digest is computed from bytes, and
-//! the tree is read from the root file system itself.
+//! It refuses to take one artifact's word for another: every digest is computed from bytes, the
+//! tree is read from the root file system itself, and every form is read back the way that others
+//! would read it.
+
+mod file;
+mod form;
+mod pieces;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 
 use image_manifest::layout::{self, Found, Layout};
-use image_manifest::{Artifact, Digest, Role};
+use image_manifest::{Artifact, Digest, Manifest, Role};
 use image_tree::listing::{self, Difference};
 use image_tree::squashfs;
 use serde::Serialize;
+
+use crate::{forms, layers};
+pub use file::verify_files;
+pub use form::Fault;
 
 /// Largest listing that is read: some five million paths.
 const LISTING_LIMIT: u64 = 1 << 30;
@@ -28,8 +39,12 @@ pub struct Verified {
     pub tree: Digest,
     /// Names of the artifacts whose bytes have the digests that the manifest promises.
     pub artifacts: Vec<String>,
-    /// Names of the artifacts that were turned back into the listing.
+    /// Names of the artifacts, forms and layers that hold the tree.
     pub trees: Vec<String>,
+    /// Names of the forms that were composed and have the digests that the manifest promises.
+    pub forms: Vec<String>,
+    /// The layers that were turned back into the listing, by encoding.
+    pub layers: Vec<String>,
 }
 
 /// Why an image is not what its manifest says.
@@ -44,10 +59,12 @@ pub enum Error {
         source: layout::Error,
     },
     /// An artifact is absent or damaged.
-    #[error("artifact `{artifact}` is damaged")]
+    #[error("artifact `{artifact}` is damaged{}", told_place(place.as_deref()))]
     Damaged {
         /// The artifact's name.
         artifact: String,
+        /// Where, if that could be found out.
+        place: Option<String>,
         /// Why.
         source: layout::Error,
     },
@@ -94,6 +111,28 @@ pub enum Error {
         /// The artifact's name.
         artifact: String,
     },
+    /// An artifact of the disk was not made from the others.
+    #[error("artifact `{artifact}` does not belong to the others: {reason}")]
+    Unrelated {
+        /// The artifact's name.
+        artifact: String,
+        /// What is different.
+        reason: String,
+    },
+    /// The disk could not be composed.
+    #[error(transparent)]
+    Compose(#[from] forms::Error),
+    /// A form is not what it should be.
+    #[error("form `{form}` is not the image")]
+    Form {
+        /// Its file name.
+        form: String,
+        /// Why.
+        source: Fault,
+    },
+    /// A layer is not what it should be.
+    #[error(transparent)]
+    Layers(#[from] layers::VerifyError),
 }
 
 fn told(difference: &Difference) -> String {
@@ -105,36 +144,17 @@ fn told(difference: &Difference) -> String {
     }
 }
 
+fn told_place(place: Option<&str>) -> String {
+    place.map_or_else(String::new, |place| format!(": {place}"))
+}
+
 /// Verifies an image of a store.
 ///
 /// # Errors
 /// The first thing that is not as the manifest says.
 pub fn verify(store: &Layout, reference: &str) -> Result<Verified, Error> {
-    let found = store.resolve(reference).map_err(|source| Error::Find {
-        reference: reference.to_owned(),
-        source,
-    })?;
-    let Found { digest, manifest } = found;
-    for artifact in &manifest.artifacts {
-        tracing::info!(
-            artifact = artifact.name,
-            bytes = artifact.size,
-            "checking the digest"
-        );
-        store.check(artifact).map_err(|source| Error::Damaged {
-            artifact: artifact.name.clone(),
-            source,
-        })?;
-    }
-    let listing = manifest.artifact(Role::Listing).ok_or(Error::NoListing)?;
-    let listed = read_listing(store, listing)?;
-    if listing.digest != manifest.tree {
-        return Err(Error::Identity {
-            artifact: listing.name.clone(),
-            found: listing.digest,
-            expected: manifest.tree,
-        });
-    }
+    let Found { digest, manifest } = find(store, reference)?;
+    let listed = check_artifacts(store, &manifest)?;
     let mut trees = Vec::new();
     for artifact in &manifest.artifacts {
         match artifact.role {
@@ -147,17 +167,67 @@ pub fn verify(store: &Layout, reference: &str) -> Result<Verified, Error> {
             _ => {}
         }
     }
+    let mut composed = Vec::new();
+    if manifest.disk.is_some() {
+        let disk = pieces::check(store, &manifest)?;
+        for form in &manifest.forms {
+            tracing::info!(form = form.name, bytes = form.size, "composing and reading");
+            form::check(&disk, form, &manifest).map_err(|source| Error::Form {
+                form: form.name.clone(),
+                source,
+            })?;
+            composed.push(form.name.clone());
+        }
+    }
+    trees.extend(composed.iter().cloned());
+    let layers = layers::verify(store, &manifest, &listed)?;
+    let artifacts = manifest.artifacts.into_iter();
     Ok(Verified {
         name: manifest.name,
         manifest: digest,
         tree: manifest.tree,
-        artifacts: manifest
-            .artifacts
-            .into_iter()
-            .map(|artifact| artifact.name)
-            .collect(),
+        artifacts: artifacts.map(|artifact| artifact.name).collect(),
         trees,
+        forms: composed,
+        layers,
     })
+}
+
+fn find(store: &Layout, reference: &str) -> Result<Found, Error> {
+    store.resolve(reference).map_err(|source| Error::Find {
+        reference: reference.to_owned(),
+        source,
+    })
+}
+
+/// Checks the digests of all artifacts, and returns the listing.
+fn check_artifacts(store: &Layout, manifest: &Manifest) -> Result<Vec<u8>, Error> {
+    let listing = manifest.artifact(Role::Listing).ok_or(Error::NoListing)?;
+    for artifact in &manifest.artifacts {
+        let (artifact, bytes) = (artifact, artifact.size);
+        tracing::info!(artifact = artifact.name, bytes, "checking the digest");
+        store.check(artifact).map_err(|source| Error::Damaged {
+            place: place_of(store, artifact, listing),
+            artifact: artifact.name.clone(),
+            source,
+        })?;
+    }
+    if listing.digest != manifest.tree {
+        return Err(Error::Identity {
+            artifact: listing.name.clone(),
+            found: listing.digest,
+            expected: manifest.tree,
+        });
+    }
+    read_listing(store, listing)
+}
+
+/// Says where a root file system is damaged: its bytes are all that is known of it.
+fn place_of(store: &Layout, artifact: &Artifact, listing: &Artifact) -> Option<String> {
+    let is_rootfs = artifact.role == Role::Rootfs && store.check(listing).is_ok();
+    let listed = is_rootfs.then(|| read_listing(store, listing).ok())??;
+    let file = File::open(store.blob(&artifact.digest)).ok()?;
+    Some(pieces::damage(file, &listed))
 }
 
 fn path_of(store: &Layout, artifact: &Artifact) -> PathBuf {
@@ -205,106 +275,4 @@ fn compare_loader(artifact: &Artifact, listed: &[u8]) -> Result<(), Error> {
     Err(Error::Stray {
         artifact: artifact.name.clone(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Cursor;
-
-    use image_manifest::Manifest;
-    use image_tree::{Entry, Tree};
-
-    use super::*;
-
-    fn image(tree: &Tree) -> Vec<u8> {
-        let options = squashfs::Options {
-            level: 3,
-            time: 0,
-            threads: 1,
-        };
-        let mut image = Cursor::new(Vec::new());
-        squashfs::write(tree, options, &mut image).unwrap();
-        image.into_inner()
-    }
-
-    fn store(layout: &Layout, role: Role, bytes: &[u8]) -> Artifact {
-        let mut ingest = layout.ingest().unwrap();
-        ingest.append(bytes).unwrap();
-        let (digest, size) = ingest.finish().unwrap();
-        Artifact {
-            role,
-            name: format!("{role:?}").to_lowercase(),
-            media_type: "text/plain".to_owned(),
-            digest,
-            size,
-        }
-    }
-
-    /// Publishes an image whose artifacts may be of different trees, and verifies it.
-    fn run(
-        listed: &Tree,
-        rootfs: &Tree,
-        loader: &[u8],
-        promised: Digest,
-    ) -> Result<Verified, Error> {
-        let directory = tempfile::tempdir().unwrap();
-        let layout = Layout::create(directory.path()).unwrap();
-        let manifest = Manifest {
-            schema: Manifest::SCHEMA,
-            name: "host".to_owned(),
-            architecture: "amd64".to_owned(),
-            distribution: "debian/trixie".to_owned(),
-            tree: promised,
-            lock: Digest::of(b""),
-            inputs: Digest::of(b""),
-            source_date: 0,
-            builder: "test".to_owned(),
-            kernel: None,
-            disk: None,
-            forms: Vec::new(),
-            layers: Vec::new(),
-            artifacts: vec![
-                store(&layout, Role::Rootfs, &image(rootfs)),
-                store(&layout, Role::Listing, &listed.listing()),
-                store(&layout, Role::Loader, loader),
-            ],
-        };
-        layout.publish(&manifest).unwrap();
-        verify(&layout, "host")
-    }
-
-    #[test]
-    fn every_artifact_must_be_of_the_same_tree() {
-        let mut tree = Tree::new();
-        tree.insert_all(b"etc/motd", Entry::file(&b"hello"[..], 0o644))
-            .unwrap();
-        let mut other = tree.clone();
-        other
-            .insert(b"etc/motd", Entry::file(&b"HELLO"[..], 0o644))
-            .unwrap();
-        let verified = run(&tree, &tree, b"hello", tree.digest()).unwrap();
-        assert_eq!(verified.trees, ["rootfs"]);
-        assert_eq!(verified.artifacts, ["rootfs", "listing", "loader"]);
-        let cases = [
-            (
-                "content",
-                run(&tree, &other, b"hello", tree.digest()),
-                "`rootfs` differs from the listing at `/etc/motd`",
-            ),
-            (
-                "identity",
-                run(&tree, &tree, b"hello", other.digest()),
-                "`listing` lists tree",
-            ),
-            (
-                "loader",
-                run(&tree, &tree, b"HELLO", tree.digest()),
-                "`loader` is no file",
-            ),
-        ];
-        for (name, result, expected) in cases {
-            let error = result.unwrap_err().to_string();
-            assert!(error.contains(expected), "{name}: {error}");
-        }
-    }
 }

@@ -228,7 +228,8 @@ impl Layout {
         }
     }
 
-    /// Lists the newest image of every name, sorted by name.
+    /// Lists the newest image of every name, sorted by name, without those of another version of
+    /// this program: who asks for one of them by name is told.
     ///
     /// # Errors
     /// When the index or one of the images cannot be read.
@@ -238,6 +239,7 @@ impl Layout {
         let mut images = tagged
             .filter(|entry| entry.artifact_type.as_deref() == Some(oci::ARTIFACT_TYPE))
             .map(|entry| self.load(&entry.digest))
+            .filter(|loaded| !matches!(loaded, Err(Error::Foreign { .. })))
             .collect::<Result<Vec<_>, _>>()?;
         images.sort_by(|a, b| a.manifest.name.cmp(&b.manifest.name));
         Ok(images)

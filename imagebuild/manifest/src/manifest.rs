@@ -160,8 +160,8 @@ pub enum Role {
     Verity,
     /// Kernel, initrd and command line in one program for UEFI.
     Uki,
-    /// The EFI system partition, as FAT32.
-    Esp,
+    /// The boot loader of the disk, which finds the image's program.
+    Boot,
     /// Which blocks of the disk are data, must read as zero, or were never written, as JSON.
     BlockMap,
     /// What the image is made of, for other tools.

@@ -39,6 +39,9 @@ pub enum Error {
         /// Where it leads.
         target: Vec<u8>,
     },
+    /// A whiteout of something that is no name.
+    #[error("`/{}` is a whiteout of nothing", String::from_utf8_lossy(.0))]
+    Nameless(Vec<u8>),
     /// The root must stay a directory.
     #[error("the root of the layer is no directory")]
     Root,
@@ -146,6 +149,9 @@ fn whiteout(path: &[u8]) -> Option<Gone> {
 fn remove(tree: &mut Tree, gone: &Gone, own: &BTreeSet<Vec<u8>>) -> Result<(), Error> {
     let directory = match gone {
         Gone::Path(path) if own.contains(path) => return Err(Error::Twice(path.clone())),
+        Gone::Path(path) if path.is_empty() || path.ends_with(b"/") => {
+            return Err(Error::Nameless(path.clone()));
+        }
         Gone::Path(path) => {
             tree.remove(path);
             return Ok(());

@@ -64,8 +64,7 @@ fn media_type(role: Role, name: &str) -> &'static str {
         Role::Loader if Path::new(name).extension() == Some("efi".as_ref()) => "application/efi",
         Role::Loader => "application/octet-stream",
         Role::Verity => "application/vnd.firstboot.verity.v1",
-        Role::Uki => "application/efi",
-        Role::Esp => "application/vnd.firstboot.esp.v1",
+        Role::Uki | Role::Boot => "application/efi",
         Role::BlockMap => "application/vnd.firstboot.block-map.v1+json",
         Role::Sbom | Role::Provenance => "application/json",
     }

@@ -9,7 +9,7 @@ use image_manifest::{CheckCommand, Checks, Digest, Hasher};
 
 use super::{Error, plan};
 use crate::definition::{
-    self, Content, Definition, Directory, DiskSizes, Group, Kernel, Loaders, Locale, Oci, Packages,
+    self, Budget, Content, Definition, Directory, DiskSizes, Group, Kernel, Loaders, Locale, Oci, Packages,
     Units, User,
 };
 use crate::stage1;
@@ -60,8 +60,7 @@ pub(super) fn digest(
         outputs,
         disk,
         oci,
-        // What is too large is refused, whether it was built now or before.
-        budget: _,
+        budget,
         key,
     } = definition;
     let mut words = Words(Hasher::new());
@@ -144,6 +143,14 @@ pub(super) fn digest(
     words.word(ancestors.len().to_string());
     words.list(outputs.iter().map(|output| output.word()));
     add_disk(&mut words, *disk);
+    // Whether it is too large is asked when it is built.
+    let Budget {
+        tree,
+        rootfs,
+        initrd,
+    } = budget;
+    let sizes = [tree, rootfs, initrd].map(|size| size.map(|size| size.to_string()));
+    words.list(sizes.map(Option::unwrap_or_default).iter());
     add_oci(&mut words, oci);
     if let Some(key) = key {
         add_content(&mut words, &Content::Source(key.clone()))?;

@@ -2,10 +2,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use image_manifest::Checks;
-
 use super::*;
-use crate::definition::{self, Content, Definition, Distribution, Loaders, Units};
+use crate::definition::{self, Content, Definition, Distribution, Loaders};
 use crate::lock::{Lock, Package, Request};
 use crate::verify;
 
@@ -100,6 +98,7 @@ fn build(directory: &Path, file: &Path, loader: &str) -> Result<(Layout, Built),
         helper: PathBuf::new(),
         threads: 1,
         layers: directory.join("layers"),
+        facts: directory.join("facts"),
     };
     let built = execute(&plan, &locked, &[package], &[], &store, &options);
     assert_eq!(

@@ -12,13 +12,14 @@ use image_manifest::layout::{self, Layout};
 use image_manifest::{Artifact, Digest};
 use imagebuild::assemble::{self, Built, Options, Plan};
 use imagebuild::definition;
+use imagebuild::facts;
 use imagebuild::fetch::{self, Fetched, Network, Sources};
 use imagebuild::layers;
 use imagebuild::lock::{Lock, Locked};
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::{SourceArgs, print, print_json};
+use super::{SourceArgs, export, print, print_json};
 
 #[derive(Debug, Args)]
 #[expect(
@@ -43,6 +44,9 @@ pub(super) struct BuildArgs {
     /// Directory for the workspace, which takes the whole tree [default: in the cache].
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
+    /// Directory that takes all disks of the definition's `outputs` as files.
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
     /// Build even when the store has an image of the same inputs.
     #[arg(long)]
     rebuild: bool,
@@ -90,6 +94,9 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
         Some(built) => (built, Fetched::default()),
         None => build(args, &locked, &plan, &store)?,
     };
+    if let Some(directory) = &args.output {
+        export::all(&store, &built.manifest, directory)?;
+    }
     let outcome = Outcome {
         name: &built.manifest.name,
         manifest: built.digest,
@@ -143,6 +150,7 @@ fn build(
         helper: env::current_exe().map_err(Failure::Start)?,
         threads: thread::available_parallelism().map_or(1, usize::from),
         layers: cache.root().join("layers"),
+        facts: facts::directory(cache.root()),
     };
     let sources = Sources {
         cache,

@@ -10,7 +10,9 @@ use image_manifest::layout;
 use imagebuild::definition::Problem;
 use imagebuild::fetch::{self, Fault};
 use imagebuild::lock::{self, StaleLock};
-use imagebuild::{assemble, cache, mirror, registry, verify};
+use imagebuild::{assemble, cache, export, forms, mirror, registry, verify};
+
+use super::machine::MachineError;
 
 /// The exit codes, other than 0 (done) and 2 (bad usage, which clap answers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,17 +57,27 @@ pub(super) enum Failure {
     Assemble(assemble::Error),
     Store(layout::Error),
     Verify(verify::Error),
+    Forms(forms::Error),
+    Export(export::Error),
     Registry(Box<registry::Error>),
+    Machine(Box<MachineError>),
+    /// What a verb of its own has to say, and what may be done about it.
+    Told(Box<dyn Error + Send + Sync>, Exit),
     Start(io::Error),
     Print(io::Error),
 }
 
 impl Failure {
+    pub(super) fn told(error: impl Error + Send + Sync + 'static, exit: Exit) -> Self {
+        Self::Told(Box::new(error), exit)
+    }
+
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Problems(_) | Self::Lock(_) | Self::Stale(_) | Self::Mirror(_) => {
                 Exit::Configuration
             }
+            Self::Told(_, exit) => *exit,
             Self::Resolve(error) => error.fault().into(),
             Self::Fetch(error) => error.fault().into(),
             Self::Assemble(error) if error.is_of_the_definition() => Exit::Configuration,
@@ -81,6 +93,7 @@ impl Failure {
                 Some(problem) => problem,
                 None => &std::fmt::Error,
             },
+            Self::Told(error, _) => &**error,
             Self::Resolve(error) => error,
             Self::Lock(error) => error,
             Self::Stale(error) => error,
@@ -90,7 +103,10 @@ impl Failure {
             Self::Assemble(error) => error,
             Self::Store(error) => error,
             Self::Verify(error) => error,
+            Self::Forms(error) => error,
+            Self::Export(error) => error,
             Self::Registry(error) => &**error,
+            Self::Machine(error) => &**error,
             Self::Start(error) | Self::Print(error) => error,
         }
     }
@@ -100,6 +116,7 @@ impl Failure {
         match self {
             Self::Fetch(error) => error.help(),
             Self::Registry(error) => error.help(),
+            Self::Machine(error) => error.help(),
             Self::Verify(verify::Error::Damaged { .. }) => {
                 Some("`imagebuild build --rebuild` writes the artifact again")
             }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use image_manifest::layout::Layout;
-use imagebuild::verify;
+use imagebuild::verify::{self, Verified};
 
 use super::failure::Failure;
-use super::{print, print_json};
+use super::{print, print_json, sign};
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
@@ -19,6 +19,13 @@ pub(super) struct VerifyArgs {
     /// The store that has it.
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
+    /// Verify files or devices that hold the image's disk in some form, instead of the store; give
+    /// it once for each.
+    #[arg(long = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// File of a public key that must have signed the image; of several, one.
+    #[arg(long = "key", value_name = "FILE")]
+    keys: Vec<PathBuf>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -26,19 +33,40 @@ pub(super) struct VerifyArgs {
 
 pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let store = Layout::open(&args.store).map_err(Failure::Store)?;
-    let verified = verify::verify(&store, &args.image).map_err(Failure::Verify)?;
+    sign::check(&store, &args.image, &args.keys)?;
+    let verified = if args.files.is_empty() {
+        verify::verify(&store, &args.image)
+    } else {
+        verify::verify_files(&store, &args.image, &args.files)
+    };
+    let verified = verified.map_err(Failure::Verify)?;
     if args.json {
         return print_json(&verified);
     }
-    print(&format!("{}@{}", verified.name, verified.manifest))?;
-    print(&format!("tree     {}", verified.tree))?;
-    for name in &verified.artifacts {
-        let how = if verified.trees.contains(name) {
+    let Verified {
+        name,
+        manifest,
+        tree,
+        artifacts,
+        trees,
+        forms,
+        layers,
+    } = &verified;
+    print(&format!("{name}@{manifest}"))?;
+    print(&format!("tree     {tree}"))?;
+    for name in artifacts {
+        let how = if trees.contains(name) {
             "has its digest and holds the tree"
         } else {
             "has its digest"
         };
-        print(&format!("{name:<16} {how}"))?;
+        print(&format!("{name:<24} {how}"))?;
+    }
+    for name in forms {
+        print(&format!("{name:<24} has its digest and holds the tree"))?;
+    }
+    for name in layers {
+        print(&format!("{name:<24} holds the tree"))?;
     }
     Ok(())
 }

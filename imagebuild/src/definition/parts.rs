@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use image_manifest::FormKind;
+
 /// A directory of the image's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
@@ -94,6 +96,18 @@ pub enum Output {
 }
 
 impl Output {
+    /// The form of the disk that it is.
+    #[must_use]
+    pub fn form(self) -> Option<FormKind> {
+        match self {
+            Self::Raw => Some(FormKind::Raw),
+            Self::Qcow2 => Some(FormKind::Qcow2),
+            Self::Vhd => Some(FormKind::Vhd),
+            Self::Gce => Some(FormKind::Gce),
+            Self::Oci => None,
+        }
+    }
+
     /// All of them, in the order in which they are listed.
     pub const ALL: [Self; 5] = [Self::Raw, Self::Qcow2, Self::Vhd, Self::Gce, Self::Oci];
 

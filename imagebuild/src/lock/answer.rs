@@ -129,6 +129,7 @@ pub(super) fn check(definition: &Definition, lock: &Lock) -> Result<(), StaleLoc
     for (usage, names) in [
         (Use::Firmware, &request.firmware),
         (Use::Loader, &request.loaders),
+        (Use::Boot, &request.boot),
     ] {
         for name in names {
             entry(name, usage)?;
@@ -147,6 +148,7 @@ fn may_be(entry: &Package, request: &Request) -> bool {
             .is_some_and(|kernel| *kernel == entry.name || is_kernel_part(&entry.name)),
         Use::Firmware => request.firmware.contains(&entry.name),
         Use::Loader => request.loaders.contains(&entry.name),
+        Use::Boot => request.boot.contains(&entry.name),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It refuses to install what is only extracted: kernels, firmware and loaders come without what they depend on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use deb_archive::packages::{Package as Offered, Universe};
 use deb_archive::relation;
@@ -47,6 +47,53 @@ pub enum Error {
     Stopped(#[source] tokio::task::JoinError),
 }
 
+/// A lock, and what the archives say about its packages.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    /// The lock.
+    pub(super) lock: Lock,
+    /// What is known about its packages, and about those of an older lock that are still there, by name and version.
+    pub(super) candidates: BTreeMap<(String, String), Candidate>,
+}
+
+/// What an archive says about a package.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Candidate {
+    /// Source package that it is built from.
+    pub(super) source: String,
+    /// Archive that has it.
+    pub(super) archive: String,
+    /// Suite that has it.
+    pub(super) suite: String,
+    pub(super) provides: String,
+    pub(super) depends: String,
+    pub(super) pre_depends: String,
+    pub(super) conflicts: String,
+    pub(super) breaks: String,
+}
+
+impl Candidate {
+    /// Whether it comes from a suite for security.
+    pub(super) fn is_security(&self) -> bool {
+        // `trixie-security`, `noble-security`; `bookworm/updates` is of an archive `debian-security`.
+        self.suite.ends_with("-security") || self.archive.ends_with("-security")
+    }
+
+    fn of(found: &Offered<'_>, offers: &[Offer]) -> Self {
+        let suite = &offers[found.index].suite;
+        Self {
+            source: found.source.to_owned(),
+            archive: suite.archive.clone(),
+            suite: suite.suite.clone(),
+            provides: found.provides.to_owned(),
+            depends: found.depends.to_owned(),
+            pre_depends: found.pre_depends.to_owned(),
+            conflicts: found.conflicts.to_owned(),
+            breaks: found.breaks.to_owned(),
+        }
+    }
+}
+
 /// Resolves a definition against what its archives offer at this moment, in seconds since 1970.
 ///
 /// # Errors
@@ -57,7 +104,32 @@ pub async fn make(
     cache: &Cache,
     now: i64,
 ) -> Result<Lock, Error> {
+    Ok(resolve_all(definition, &[], mirrors, cache, now).await?.lock)
+}
+
+/// Resolves as [`make`] does, and tells what the archives say about the packages, also those of an older lock.
+///
+/// # Errors
+/// When no mirror has a good release, or the request has no answer.
+pub(super) async fn offer(
+    definition: &Definition,
+    old: &Lock,
+    mirrors: &Mirrors,
+    cache: &Cache,
+    now: i64,
+) -> Result<Made, Error> {
+    resolve_all(definition, &old.packages, mirrors, cache, now).await
+}
+
+async fn resolve_all(
+    definition: &Definition,
+    old: &[Package],
+    mirrors: &Mirrors,
+    cache: &Cache,
+    now: i64,
+) -> Result<Made, Error> {
     let request = Request::of(definition);
+    let old = old.to_vec();
     let offers = index::read(
         &request,
         &definition.distribution.keyring,
@@ -66,12 +138,12 @@ pub async fn make(
         now,
     )
     .await?;
-    tokio::task::spawn_blocking(move || choose(&request, &offers))
+    tokio::task::spawn_blocking(move || choose(&request, &old, &offers))
         .await
         .map_err(Error::Stopped)?
 }
 
-fn choose(request: &Request, offers: &[Offer]) -> Result<Lock, Error> {
+fn choose(request: &Request, old: &[Package], offers: &[Offer]) -> Result<Made, Error> {
     let mut universe = Universe::new();
     for (at, offer) in offers.iter().enumerate() {
         for text in &offer.indexes {
@@ -109,12 +181,22 @@ fn choose(request: &Request, offers: &[Offer]) -> Result<Lock, Error> {
     for (usage, names) in [
         (Use::Firmware, &request.firmware),
         (Use::Loader, &request.loaders),
+        (Use::Boot, &request.boot),
     ] {
         for name in names {
             add(usage, find(&universe, name, None)?)?;
         }
     }
-    Ok(Lock {
+    let mut candidates = BTreeMap::new();
+    for package in packages.iter().chain(old) {
+        let named = universe.named(&package.name).into_iter();
+        let mut same = named.filter(|one| one.version.as_str() == package.version);
+        if let Some(found) = same.next() {
+            let id = (package.name.clone(), package.version.clone());
+            candidates.insert(id, Candidate::of(found, offers));
+        }
+    }
+    let lock = Lock {
         request: request.digest(),
         source_date: offers
             .iter()
@@ -123,7 +205,8 @@ fn choose(request: &Request, offers: &[Offer]) -> Result<Lock, Error> {
             .unwrap_or_default(),
         releases: offers.iter().map(release).collect(),
         packages: packages.into_iter().collect(),
-    })
+    };
+    Ok(Made { lock, candidates })
 }
 
 fn release(offer: &Offer) -> Release {

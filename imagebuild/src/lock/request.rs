@@ -25,7 +25,12 @@ pub struct Request {
     pub firmware: Vec<String>,
     /// Packages of loaders.
     pub loaders: Vec<String>,
+    /// Packages of what starts the disk.
+    pub boot: Vec<String>,
 }
+
+/// The package of systemd's boot loader and stub, in every release that has them.
+const BOOT_PACKAGE: &str = "systemd-boot-efi";
 
 impl Request {
     /// Takes from a definition what matters to the resolver.
@@ -48,6 +53,11 @@ impl Request {
                     .as_ref()
                     .map(|loaders| loaders.packages.as_slice()),
             ),
+            boot: if definition.has_disk() {
+                vec![BOOT_PACKAGE.to_owned()]
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -90,6 +100,9 @@ impl Request {
         }
         for package in &self.loaders {
             line("loader", package);
+        }
+        for package in &self.boot {
+            line("boot", package);
         }
         text
     }

@@ -199,7 +199,7 @@ fn narrate(name: &str, old: Option<&Lock>, difference: &Difference) {
 }
 
 /// Refuses to go back: main suites do not expire, so that a mirror may replay an old one for ever.
-fn check_age(old: &Lock, new: &Lock) -> Result<(), Error> {
+pub(super) fn check_age(old: &Lock, new: &Lock) -> Result<(), Error> {
     for release in &new.releases {
         let older = old.releases.iter().any(|before| {
             (&before.archive, &before.suite) == (&release.archive, &release.suite)
@@ -216,7 +216,7 @@ fn check_age(old: &Lock, new: &Lock) -> Result<(), Error> {
 }
 
 /// Writes beside the file and renames, so that a reader sees the old lock or the new one.
-fn write(path: &Path, text: &str) -> Result<(), Error> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Error> {
     let failed = |source| Error::Write {
         path: path.to_path_buf(),
         source,

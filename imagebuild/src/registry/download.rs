@@ -17,7 +17,7 @@ use super::http::next;
 use super::session::{Ask, Session, read};
 
 /// Times that one file is taken up after a cut.
-const TRIES: u32 = 6;
+const TRIES: u32 = 5;
 /// Header that says the digest of a document.
 const DIGEST: &str = "docker-content-digest";
 
@@ -109,7 +109,7 @@ impl Session {
                 Ok(()) => break,
                 Err(error) if tries < TRIES && matches!(error, Error::Transport { .. }) => {
                     tracing::debug!(digest = %descriptor.digest, %error, tries, "download was cut");
-                    tokio::time::sleep(std::time::Duration::from_millis(200 << tries)).await;
+                    tokio::time::sleep(std::time::Duration::from_millis(100 << tries)).await;
                     tries += 1;
                 }
                 Err(error) => return Err(error),

@@ -136,6 +136,12 @@ impl Session {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn with_credentials(mut self, credentials: Option<Credentials>) -> Self {
+        self.credentials = credentials;
+        self
+    }
+
     /// The URL of a path below the repository.
     pub(super) fn url(&self, path: &str) -> String {
         let plain = self.repository.is_loopback() || self.options.plain == Plain::Everywhere;

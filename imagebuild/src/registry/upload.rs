@@ -16,7 +16,7 @@ use super::http::Content;
 use super::session::{Ask, Session, encode, length, location, resolve};
 
 /// Times that one file is begun or taken up after a cut.
-const TRIES: u32 = 6;
+const TRIES: u32 = 5;
 const OCTETS: &str = "application/octet-stream";
 /// Smallest chunk that the registry takes.
 const MIN_LENGTH: &str = "oci-chunk-min-length";
@@ -121,7 +121,7 @@ impl Session {
             }
             tries += 1;
             tracing::debug!(digest = %blob.digest, %error, tries, "upload was cut");
-            tokio::time::sleep(std::time::Duration::from_millis(200 << tries)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(100 << tries)).await;
             // It may have arrived although its answer did not.
             if self.has(blob).await? {
                 self.forget(&blob.digest);

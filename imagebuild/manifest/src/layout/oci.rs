@@ -183,7 +183,7 @@ fn role_name(role: Role) -> &'static str {
         Role::Loader => "loader",
         Role::Verity => "verity",
         Role::Uki => "uki",
-        Role::Esp => "esp",
+        Role::Boot => "boot",
         Role::BlockMap => "block-map",
         Role::Sbom => "sbom",
         Role::Provenance => "provenance",

@@ -205,4 +205,9 @@ fn an_image_of_version_1_must_be_rebuilt() {
     fs::write(layout.index_path(), index).unwrap();
     let error = layout.resolve("host").unwrap_err().to_string();
     assert!(error.contains("rebuild it"), "{error}");
+    // It is in nobody else's way.
+    assert!(layout.images().unwrap().is_empty());
+    let newer = manifest(&layout, "web", b"web");
+    layout.publish(&newer).unwrap();
+    assert_eq!(layout.images().unwrap().len(), 1);
 }

@@ -285,7 +285,8 @@ fn refused(entries: &[(&str, u8, &str)]) -> flatten::Error {
 
 #[test]
 fn a_hostile_layer_is_refused() {
-    let cases: [(&str, &[(&str, u8, &str)], &str); 7] = [
+    let cases: [(&str, &[(&str, u8, &str)], &str); 8] = [
+        ("a whiteout of the root", &[(".wh.", b'0', "")], "a whiteout of nothing"),
         (
             "upwards",
             &[("../etc/passwd", b'0', "")],

@@ -62,6 +62,14 @@ pub enum ReadError {
         /// Why.
         source: io::Error,
     },
+    /// The content of a file cannot be read.
+    #[error("the content of `/{path}` cannot be read")]
+    File {
+        /// One of its paths.
+        path: String,
+        /// Why.
+        source: Box<Self>,
+    },
     /// The image is compressed by something that is not known here.
     #[error("the image is compressed by number {0}, and only zstd is known here")]
     Compressor(u16),
@@ -352,7 +360,14 @@ fn digest_files<R: Read + Seek>(
     for (reference, file) in order {
         let size = file.body.size;
         left = left.checked_sub(size).ok_or(ReadError::Limit("bytes"))?;
-        digests.insert(*reference, contents.digest(&file.body)?);
+        let digest = contents.digest(&file.body);
+        let digest = digest.map_err(|source| ReadError::File {
+            path: file.names.first().map_or_else(String::new, |name| {
+                String::from_utf8_lossy(name).into_owned()
+            }),
+            source: Box::new(source),
+        })?;
+        digests.insert(*reference, digest);
     }
     Ok(digests)
 }
