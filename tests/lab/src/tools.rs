@@ -29,15 +29,20 @@ const RACK: [(&str, &str); 6] = [
     ("unshare", "util-linux"),
 ];
 
-const TESTS: [(&str, &str); 24] = [
+const TESTS: [(&str, &str); 37] = [
     ("age", "age"),
     ("atftp", "atftp"),
     ("bmc-info", "freeipmi-tools"),
     ("cpio", "cpio"),
+    ("crun", "crun"),
     ("curl", "curl"),
     ("dhclient", "isc-dhcp-client"),
     ("diff", "diffutils"),
+    ("docker-registry", "docker-registry"),
+    ("e2fsck", "e2fsprogs"),
     ("faketime", "faketime"),
+    ("file", "file"),
+    ("fsck.fat", "dosfstools"),
     ("g++", "g++"),
     ("gpgv", "gpgv"),
     ("ipmi-chassis", "freeipmi-tools"),
@@ -45,15 +50,23 @@ const TESTS: [(&str, &str); 24] = [
     ("ipmipower", "freeipmi-tools"),
     ("ipmitool", "ipmitool"),
     ("jq", "jq"),
+    ("mcopy", "mtools"),
     ("openssl", "openssl"),
     ("perfdhcp", "kea-admin"),
+    ("podman", "podman"),
     ("python3", "python3-venv"),
+    ("qemu-img", "qemu-utils"),
+    ("runc", "runc"),
+    ("sbverify", "sbsigntool"),
     ("setpriv", "util-linux"),
+    ("sfdisk", "fdisk"),
+    ("sgdisk", "gdisk"),
     ("skopeo", "skopeo"),
     ("sqlite3", "sqlite3"),
     ("udhcpc", "udhcpc"),
     ("umoci", "umoci"),
     ("unsquashfs", "squashfs-tools"),
+    ("veritysetup", "cryptsetup-bin"),
 ];
 
 /// Why tools are not there.
