@@ -81,7 +81,7 @@ pub struct Console {
     checks: Vec<CheckResult>,
     /// The verdict, once it was said.
     pub verdict: Option<Verdict>,
-    /// Why stage1 or the kernel gave up, once one of them did.
+    /// Why firmware, stage1 or the kernel gave up, once one of them did.
     pub failure: Option<String>,
 }
 
@@ -91,6 +91,14 @@ impl Console {
         if let Some(at) = line.find("Kernel panic - not syncing") {
             self.failure
                 .get_or_insert_with(|| line[at..].trim_end().to_owned());
+        }
+        // What the firmware of virtual computers says of a program that no enrolled key signed.
+        let refused = ["Access Denied", "Security Violation"];
+        if let Some(at) = line.find("BdsDxe: failed to ")
+            && refused.iter().any(|reason| line[at..].contains(reason))
+        {
+            let said = format!("the firmware refuses it: {}", line[at..].trim_end());
+            self.failure.get_or_insert(said);
         }
         let Some((_, said)) = line.split_once(MARK) else {
             return;
@@ -202,6 +210,18 @@ mod tests {
         let reason = console.failure.unwrap();
         assert_eq!(reason, "no root file system: this host shows no disk");
         assert_eq!(console.verdict, None);
+    }
+
+    #[test]
+    fn firmware_that_refuses_a_signature_is_a_reason_and_other_misses_are_none() {
+        let mut console = Console::default();
+        console.read("BdsDxe: failed to load Boot0002 \"UEFI Misc Device 2\": Not Found");
+        assert_eq!(console.failure, None);
+        let line =
+            "BdsDxe: failed to load Boot0001 \"UEFI Misc Device\" from Pci(0x1,0x0): Access Denied";
+        console.read(&format!("\u{1b}[2J{line}\r"));
+        let expected = format!("the firmware refuses it: {line}");
+        assert_eq!(console.failure, Some(expected));
     }
 
     proptest! {
