@@ -162,6 +162,8 @@ impl Suite {
 /// End-to-end tests run one after the other, since two cores are what they are timed for.
 fn end_to_end(name: &'static str) -> Vec<&'static str> {
     let tests = match name {
+        // What is built, and where it goes from there.
+        "images" => vec!["images", "registry"],
         // What operators do with hosts, and what they do with the appliance.
         "operate" => vec!["operate", "site"],
         // One file for each protocol.
