@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::bmc::Problem;
 use super::bmcs::HeardPower;
 use super::clock::Clock;
+use super::departed::{Departures, Look};
 use super::metrics::Metrics;
 use super::order::{Answer, Deed, Ledger, Refusal, Who};
 use super::persist::{Answered, Loaded};
@@ -62,6 +63,8 @@ pub(super) struct Executor {
     pub(super) problems: HashMap<Arc<str>, Problem>,
     /// When BMCs told the power last.
     pub(super) heard_power: HashMap<Arc<str>, HeardPower>,
+    /// Hosts that left the site.
+    pub(super) departures: Departures,
     /// When each host's next tick is due.
     due: HashMap<Arc<str>, Instant>,
     /// The boots whose system reports, and when it did so last.
@@ -121,6 +124,7 @@ impl Executor {
             reached: HashMap::new(),
             problems: HashMap::new(),
             heard_power: HashMap::new(),
+            departures: Departures::new(loaded.departed),
             due: HashMap::new(),
             heard: HashMap::new(),
             undelivered: Vec::new(),
@@ -407,6 +411,7 @@ impl Executor {
         self.deliver(undelivered).await;
         let silent = self.silent();
         self.deliver(silent).await;
+        self.departures().await;
 
         let mut round = Round::new(self.clock.now());
         let site = Arc::clone(&self.place.site);
@@ -441,6 +446,17 @@ impl Executor {
         silent.collect()
     }
 
+    /// Forgets all of a host that left the site long ago.
+    pub(super) fn forget(&mut self, host: &str) {
+        self.hosts.remove(host);
+        self.identities.remove(host);
+        self.reached.remove(host);
+        self.problems.remove(host);
+        self.heard_power.remove(host);
+        self.due.remove(host);
+        self.heard.remove(host);
+    }
+
     /// The site was replaced.
     async fn moved(&mut self) {
         let place = self.places.borrow_and_update().clone();
@@ -464,6 +480,7 @@ impl Executor {
         // Secrets and authorities may have been replaced under their names.
         self.reached.clear();
         self.problems.clear();
+        self.departures.look = Look::Due;
         self.retarget();
         self.deliver(events).await;
     }

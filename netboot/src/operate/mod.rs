@@ -6,6 +6,7 @@
 mod bmc;
 mod bmcs;
 mod clock;
+mod departed;
 mod events;
 mod executor;
 mod metrics;

@@ -385,7 +385,7 @@ impl Executor {
         }
         self.hold_breadth(touched)?;
         let site = &self.place.site;
-        let room = room(&site.limits, self.hosts.values(), self.clock.now());
+        let room = room(&site.limits, self.states_of_site());
         let room = usize::try_from(room).unwrap_or(usize::MAX);
         if touched.len() > room {
             let hourly = match site.limits.hosts_per_hour {

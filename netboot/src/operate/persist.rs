@@ -18,6 +18,8 @@ use crate::store::{Change, DocumentRow, RecordRow, StoreError};
 pub(crate) const STATE: &str = "host-state";
 /// Kind of the documents with what a BMC said about itself, by host.
 pub(crate) const IDENTITY: &str = "bmc-identity";
+/// Kind of the documents about hosts that left the site, by host.
+pub(super) const DEPARTED: &str = "departed";
 /// Kind of the documents with rollouts, by id.
 pub(super) const ROLLOUT: &str = "rollout";
 /// Kind of the documents with answers to keys, by who asked and key.
@@ -48,6 +50,7 @@ pub(super) struct Answered {
 pub(super) struct Loaded {
     pub(super) states: BTreeMap<Arc<str>, HostState>,
     pub(super) identities: BTreeMap<Arc<str>, Identity>,
+    pub(super) departed: BTreeMap<Arc<str>, super::departed::Departed>,
     pub(super) rollouts: BTreeMap<Arc<str>, super::rollouts::Kept>,
     pub(super) answers: BTreeMap<Arc<str>, Answered>,
     /// Number of the newest event.
@@ -69,6 +72,7 @@ pub(super) fn load(documents: &[DocumentRow], newest: &[RecordRow]) -> Result<Lo
         match row.kind.as_str() {
             STATE => drop(loaded.states.insert(name, read(row)?)),
             IDENTITY => drop(loaded.identities.insert(name, read(row)?)),
+            DEPARTED => drop(loaded.departed.insert(name, read(row)?)),
             ROLLOUT => drop(loaded.rollouts.insert(name, read(row)?)),
             INTENT => drop(loaded.answers.insert(name, read(row)?)),
             _ => {}

@@ -240,7 +240,7 @@ impl Executor {
     fn planned(&self, id: &str, now: Timestamp) -> Option<Planned> {
         let rollout = self.rollouts.get(id)?;
         let site = &self.place.site;
-        let room = room(&site.limits, self.hosts.values(), now);
+        let room = room(&site.limits, self.states_of_site());
         let unknown = HostState::default();
         let host = |name: &str| {
             site.host(name)?;
@@ -250,8 +250,17 @@ impl Executor {
         Some(plan(rollout, &fleet, now))
     }
 
+    /// The states of the hosts that the site has: one that left it does nothing any more, and no
+    /// time passes for it.
+    pub(super) fn states_of_site(&self) -> impl Iterator<Item = &HostState> {
+        let listed = |(host, _): &(&Arc<str>, &HostState)| self.place.site.host(host).is_some();
+        self.hosts.iter().filter(listed).map(|(_, state)| state)
+    }
+
     /// Shows all rollouts, newest first.
     pub(super) fn rollout_views(&self) -> Vec<RolloutView> {
+        let state = |host: &str| self.hosts.get(host);
+        let view = |rollout| view(rollout, state);
         let mut views: Vec<RolloutView> = self.rollouts.values().map(view).collect();
         views.sort_by_key(|view| std::cmp::Reverse(view.began_ms));
         views
@@ -289,12 +298,23 @@ fn size(text: &str) -> Result<Size, Refusal> {
     })
 }
 
-fn view(rollout: &Rollout) -> RolloutView {
+fn view<'a>(rollout: &Rollout, state: impl Fn(&str) -> Option<&'a HostState>) -> RolloutView {
+    let by_hand = |member: &&rollout::Member| {
+        state(&member.host).is_some_and(|state| rollout.waits_for_hands(member, state))
+    };
+    let waiting = rollout.members.iter().filter(by_hand).count();
     let why = match &rollout.mode {
         Mode::Paused { by } => Some(format!("by {by}")),
         Mode::Undoing { by } => Some(format!("asked for by {by}")),
         Mode::Halted { why } => Some(why.clone()),
-        Mode::Running | Mode::Done | Mode::Undone => None,
+        Mode::Running => match waiting {
+            0 => None,
+            1 => Some("1 host waits for somebody to start it by hand".to_owned()),
+            hosts => Some(format!(
+                "{hosts} hosts wait for somebody to start them by hand"
+            )),
+        },
+        Mode::Done | Mode::Undone => None,
     };
     let host = |member: &rollout::Member| RolloutHost {
         host: member.host.clone(),
@@ -304,6 +324,7 @@ fn view(rollout: &Rollout) -> RolloutView {
             Progress::Failed { why } | Progress::Skipped { why } | Progress::NotUndone { why } => {
                 Some(why.clone())
             }
+            _ if by_hand(&member) => Some("it waits for somebody to start it by hand".to_owned()),
             _ => None,
         },
     };

@@ -58,20 +58,29 @@ impl Round {
         before: &HostState,
         event: &Event,
     ) {
-        let before = self.state(&host.name).unwrap_or(before);
-        let next = step(before, &Policy::of(site, host), event, self.now);
+        self.follow(&host.name, &Policy::of(site, host), before, event);
+    }
+
+    /// Lets something happen to a host that the site does not have any more.
+    pub(super) fn away(&mut self, host: &Arc<str>, before: &HostState, event: &Event) {
+        self.follow(host, &Policy::default(), before, event);
+    }
+
+    fn follow(&mut self, host: &Arc<str>, policy: &Policy, before: &HostState, event: &Event) {
+        let before = self.state(host).unwrap_or(before);
+        let next = step(before, policy, event, self.now);
         for Action::Power { operation, intent } in next.actions {
             self.actions
-                .push((Arc::clone(&host.name), operation, intent));
+                .push((Arc::clone(host), operation, intent));
         }
-        let told = next.notes.into_iter().map(|note| told(&host.name, note));
+        let told = next.notes.into_iter().map(|note| told(host, note));
         self.told.extend(told);
-        let changed = match self.states.get(&host.name) {
+        let changed = match self.states.get(host) {
             Some((_, Changed::State)) => Changed::State,
             _ => next.changed,
         };
         self.states
-            .insert(Arc::clone(&host.name), (next.state, changed));
+            .insert(Arc::clone(host), (next.state, changed));
     }
 
     /// Adds what must be stored besides.

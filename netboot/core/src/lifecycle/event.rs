@@ -79,6 +79,8 @@ pub enum Event {
     Restarted,
     /// Time passed.
     Tick,
+    /// It left the site a while ago: nobody goes on with what is under way.
+    Left,
     /// Somebody calls off what is under way, or takes note that it stopped.
     Cancel {
         /// Who.

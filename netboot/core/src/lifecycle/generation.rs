@@ -7,6 +7,7 @@ use std::fmt;
 use image_manifest::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::state::Watched;
 use crate::Timestamp;
 
 pub use crate::site::Parameters;
@@ -42,6 +43,9 @@ pub struct Generation {
     pub parameters: Parameters,
     /// When it was made.
     pub created: Timestamp,
+    /// When it was made, as its host was watched.
+    #[serde(default)]
+    pub created_watched: Watched,
     /// Who asked for it.
     pub by: String,
     /// Why it was made.

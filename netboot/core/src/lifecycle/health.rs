@@ -251,12 +251,13 @@ impl Machine<'_> {
 
     /// A host that nobody waits for runs, and is well on, what it is to run.
     fn recovered(&mut self, number: u32) {
-        let (now, stopped) = (self.now, matches!(self.state.phase, Phase::Stopped { .. }));
+        let (now, watched) = (self.now, self.watched());
+        let stopped = matches!(self.state.phase, Phase::Stopped { .. });
         let Some(generation) = self.generation_mut(number) else {
             return;
         };
         if !generation.is_proven() {
-            let took = now.since(generation.created);
+            let took = watched.since(generation.created_watched);
             let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             generation.outcome = Judgement::Healthy { at: now, took_ms };
         } else if !stopped {

@@ -47,6 +47,7 @@ impl<'a> Machine<'a> {
 
     pub(super) fn run(mut self, event: &Event) -> Transition {
         self.pass(event);
+        self.fallen();
         match event {
             Event::Deploy(deploy) => self.deploy(deploy),
             Event::Rollback { intent, by } => self.rollback(intent, by),
@@ -63,6 +64,7 @@ impl<'a> Machine<'a> {
             Event::Reported { boot, said } => self.reported(boot, said),
             Event::Silent { boot } => self.silent(boot),
             Event::Restarted => self.restarted(),
+            Event::Left => self.left(),
             Event::Cancel { by } => self.cancel(by),
             Event::PolicyChanged | Event::Tick => {}
         }
@@ -85,8 +87,14 @@ impl<'a> Machine<'a> {
         self.state.watch = self.before.watch;
         let same = self.state == *self.before;
         self.state.watch = watch;
-        let behind = watch.total.since(watch.stored) >= Watch::UNSTORED;
-        let counts = matches!(self.state.phase, Phase::Active(_)) && behind;
+        let behind = watch.total.since(watch.stored);
+        let counts = match self.state.phase {
+            Phase::Active(_) => behind >= Watch::UNSTORED,
+            // The site's limit for an hour goes by it.
+            Phase::Idle | Phase::Stopped { .. } => {
+                behind >= Watch::UNSTORED_IDLE && self.state.began_within(Watch::HOUR)
+            }
+        };
         let changed = if same && !counts && self.notes.is_empty() && self.actions.is_empty() {
             Changed::Time
         } else {
@@ -155,6 +163,7 @@ impl<'a> Machine<'a> {
             image,
             parameters,
             created: self.now,
+            created_watched: self.state.watch.total,
             by: tamed(by),
             reason,
             intents: intent.map(str::to_owned).into_iter().collect(),

@@ -26,7 +26,7 @@ pub use orders::refusal;
 pub use plan::{Step, plan_of};
 pub use policy::{BootBy, Control, Policy};
 pub use state::{
-    Booted, Goal, HostState, Operation, Pending, Phase, Seen, Stage, Watch, Watched, Work,
+    Booted, Falling, Goal, HostState, Operation, Pending, Phase, Seen, Stage, Watch, Watched, Work,
 };
 pub use transition::{Action, Changed, Note, NoteKind, PowerIntent, Transition};
 

@@ -188,15 +188,33 @@ impl Machine<'_> {
             return;
         }
         self.state.heals.clear();
+        let Some(stage) = self.state.work().map(|work| work.stage) else {
+            self.state.phase = Phase::Idle;
+            let text = format!("{by} takes note: it is no longer stopped");
+            return self.note(NoteKind::Cancelled, text);
+        };
+        self.call_off(
+            format!("{by} called it off while it was {}", stage.label()),
+            by,
+        );
+    }
+
+    /// It left the site: whatever is under way is not taken up when it returns.
+    pub(super) fn left(&mut self) {
+        if let Some(stage) = self.state.work().map(|work| work.stage) {
+            let text = format!("it left the site while it was {}", stage.label());
+            self.call_off(text, "firstboot");
+        }
+    }
+
+    /// Ends what is under way where it stands; `text` says why.
+    fn call_off(&mut self, mut text: String, by: &str) {
         let at = self.now;
         let Some(work) = self.state.work().cloned() else {
-            self.state.phase = Phase::Idle;
-            self.note(NoteKind::Cancelled, format!("{by} takes note: it is no longer stopped"));
             return;
         };
         let untouched =
             work.stage == Stage::Waiting || (work.stage == Stage::PoweringOff && work.offs == 0);
-        let mut text = format!("{by} called it off while it was {}", work.stage.label());
         if let Goal::Deploy { generation: number } = work.goal {
             if let Some(generation) = self.generation_mut(number) {
                 let by = tamed(by);

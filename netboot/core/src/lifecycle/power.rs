@@ -14,7 +14,7 @@
 use super::event::{Outcome, Power};
 use super::machine::{Machine, tamed};
 use super::plan::shutdown;
-use super::state::{Operation, Stage, Watched};
+use super::state::{Falling, Operation, Stage, Watched};
 use super::transition::{NoteKind, PowerIntent};
 use crate::lifecycle::plan::span;
 use std::time::Duration;
@@ -59,12 +59,30 @@ impl Machine<'_> {
             pending.sending = Some(watched);
             work.offs = work.offs.saturating_add(1);
             work.off_until = ticks;
+            self.state.falling = Some(Falling { operation, ticks });
         }
+    }
+
+    /// Lets go of a power off that can take effect no more.
+    pub(super) fn fallen(&mut self) {
+        let (ticks, settle) = (self.state.watch.ticks, self.policy.settle.as_secs());
+        self.state
+            .falling
+            .take_if(|falling| ticks.saturating_sub(falling.ticks) >= settle);
     }
 
     /// Takes the end of an operation.
     pub(super) fn power_done(&mut self, operation: Operation, outcome: &Outcome) {
         let ticks = self.state.watch.ticks;
+        let came_to_nothing = match outcome {
+            Outcome::Done { power } => *power == Power::Off,
+            Outcome::NotSent { .. } | Outcome::Refused { .. } | Outcome::WrongHost { .. } => true,
+            Outcome::Unknown { .. } => false,
+        };
+        // It says so of itself, whether it is waited for or not.
+        self.state
+            .falling
+            .take_if(|falling| came_to_nothing && falling.operation == operation);
         let Some(work) = self.work() else { return };
         // Whatever is not waited for any more says nothing about what is.
         let Some(pending) = work
@@ -107,8 +125,8 @@ impl Machine<'_> {
                 PowerIntent::EnsureOff { .. } | PowerIntent::Observe,
                 Outcome::Done { power: Power::Off },
             )
-            | (PowerIntent::EnsureOn, Outcome::Done { power: Power::On })
             | (PowerIntent::BootOnce { .. }, Outcome::Done { .. }) => self.advance(),
+            (PowerIntent::EnsureOn, Outcome::Done { power: Power::On }) => self.is_on(),
             (PowerIntent::Observe, Outcome::Done { power }) => self.still(*power),
             (_, Outcome::NotSent { why } | Outcome::Unknown { why }) => self.missed(why),
             (_, Outcome::Done { power }) => {
@@ -118,6 +136,25 @@ impl Machine<'_> {
                 );
                 self.missed(&why);
             }
+        }
+    }
+
+    /// The host is on; it is asked again as long as an off that was superseded may still come.
+    fn is_on(&mut self) {
+        if self.state.falling.is_none() {
+            return self.advance();
+        }
+        let (watched, settle) = (self.watched(), self.policy.settle);
+        let Some(work) = self.work() else { return };
+        work.due = Some(watched.after(OBSERVE));
+        let text = format!(
+            "a power off that was sent before may still take effect: it is watched for {}",
+            span(settle)
+        );
+        let news = work.trouble.as_ref() != Some(&text);
+        work.trouble = Some(text.clone());
+        if news {
+            self.note(NoteKind::Step, text);
         }
     }
 

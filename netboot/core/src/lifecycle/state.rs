@@ -8,7 +8,7 @@ use image_manifest::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Power, PowerOrder};
-use super::generation::Generation;
+use super::generation::{Generation, Reason};
 use super::transition::PowerIntent;
 use crate::Timestamp;
 
@@ -32,6 +32,8 @@ pub struct HostState {
     pub watch: Watch,
     /// Number of the newest operation on its power.
     pub operation: u64,
+    /// The power off that was sent last, as long as it may still take effect.
+    pub falling: Option<Falling>,
     /// Number of the newest generation.
     pub newest: u32,
 }
@@ -189,6 +191,17 @@ pub struct Pending {
     pub sending: Option<Watched>,
 }
 
+/// A power off that may have been sent, and whose effect may still come: a BMC may lag, and what
+/// was sent outlives whoever asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Falling {
+    /// Its number.
+    pub operation: Operation,
+    /// The count of ticks at which it was about to be sent.
+    pub ticks: u64,
+}
+
 /// What was seen of a host last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
@@ -272,6 +285,10 @@ impl Watch {
     pub const TICK: Duration = Duration::from_secs(1);
     /// How much of it a crash may lose.
     pub const UNSTORED: Duration = Duration::from_secs(10);
+    /// The same of a host with nothing under way that was begun within the last hour.
+    pub const UNSTORED_IDLE: Duration = Duration::from_mins(5);
+    /// The time for which the site's limit of hosts counts.
+    pub const HOUR: Duration = Duration::from_hours(1);
 }
 
 impl Watch {
@@ -309,6 +326,16 @@ impl HostState {
         self.generation(self.desired?)
     }
 
+    /// Tells whether it was deployed, rolled back or healed within some time, as watched: a clock
+    /// that jumps neither makes that longer ago nor undone.
+    #[must_use]
+    pub fn began_within(&self, time: Duration) -> bool {
+        let mut newest_first = self.generations.iter().rev();
+        newest_first.any(|known| {
+            known.reason != Reason::Adopted && self.watch.total.since(known.created_watched) < time
+        })
+    }
+
     /// Returns the work that is under way.
     #[must_use]
     pub fn work(&self) -> Option<&Work> {
@@ -340,6 +367,7 @@ impl HostState {
     #[must_use]
     pub fn tick_within(&self) -> Duration {
         match self.phase {
+            _ if self.falling.is_some() => Watch::TICK,
             Phase::Active(ref work) if work.stage != Stage::Waiting => Watch::TICK,
             Phase::Active(_) | Phase::Idle | Phase::Stopped { .. } => IDLE_TICK,
         }

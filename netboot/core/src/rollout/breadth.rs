@@ -4,10 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::Timestamp;
-use crate::lifecycle::{HostState, Reason, Stage};
+use crate::lifecycle::{HostState, Stage, Watch};
 use crate::site::{Host, Limits, Site};
 
 /// Why a request needs an explicit override.
@@ -84,14 +82,9 @@ fn too_many(chosen: usize, of: usize, percent: u8) -> bool {
 }
 
 /// Returns how many further hosts may be begun now, by the site's limits and what all of its hosts
-/// are doing and did within the last hour.
+/// are doing and did within the last hour, as watched: no jump of the clock lifts a limit or keeps it.
 #[must_use]
-pub fn room<'a>(
-    limits: &Limits,
-    states: impl IntoIterator<Item = &'a HostState>,
-    now: Timestamp,
-) -> u32 {
-    const HOUR: Duration = Duration::from_hours(1);
+pub fn room<'a>(limits: &Limits, states: impl IntoIterator<Item = &'a HostState>) -> u32 {
     let (mut active, mut recent) = (0_u32, 0_u32);
     for state in states {
         // Who waits for somebody to start it by hand serves on meanwhile, for a day if need be.
@@ -101,13 +94,7 @@ pub fn room<'a>(
         {
             active = active.saturating_add(1);
         }
-        let within = |created: Timestamp| now.since(created) < HOUR;
-        let begun = state
-            .generations
-            .iter()
-            .rev()
-            .any(|known| known.reason != Reason::Adopted && within(known.created));
-        recent = recent.saturating_add(u32::from(begun));
+        recent = recent.saturating_add(u32::from(state.began_within(Watch::HOUR)));
     }
     let now = limits.hosts_at_once.saturating_sub(active);
     match limits.hosts_per_hour {
@@ -121,6 +108,7 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
+    use crate::Timestamp;
     use crate::lifecycle::{Control, Deploy, Event, Image, Parameters, Policy, When, step};
     use crate::site::SourceFile;
     use image_manifest::Digest;
@@ -198,22 +186,49 @@ mod tests {
             ..Policy::default()
         };
         let begun = |by| step(&HostState::default(), &control(by), &deploy, start).state;
-        let states = [begun(Control::Bmc), HostState::default()];
-        let (soon, later) = (
-            start.after(Duration::from_mins(1)),
-            start.after(Duration::from_hours(2)),
-        );
+        // Ticks of a watch, and a clock that goes wild at one of them.
+        let after = |ticks: u64, jump: i64| {
+            let mut state = begun(Control::Bmc);
+            let mut now = start;
+            for tick in 0..ticks {
+                now = Timestamp(now.0.saturating_add(20_000));
+                if tick == 3 {
+                    now = Timestamp(now.0.saturating_add_signed(jump));
+                }
+                state = step(&state, &control(Control::Bmc), &Event::Tick, now).state;
+            }
+            [state, HostState::default()]
+        };
+        let year = 365 * 24 * 3_600_000;
+        let hour = 182;
         let cases = [
-            ("none is full", limits(5, None), soon, 4),
-            ("all at once are under way", limits(1, None), soon, 0),
-            ("the hour is full", limits(5, Some(1)), soon, 0),
-            ("the hour is over", limits(5, Some(1)), later, 1),
+            ("none is full", limits(5, None), after(3, 0), 4),
+            ("all at once are under way", limits(1, None), after(3, 0), 0),
+            (
+                "the hour is full",
+                limits(9, Some(1)),
+                after(hour - 9, 0),
+                0,
+            ),
+            ("the hour is over", limits(9, Some(1)), after(hour, 0), 1),
+            (
+                "a jump ahead lifts nothing",
+                limits(9, Some(1)),
+                after(9, year),
+                0,
+            ),
+            (
+                "a jump back keeps nothing",
+                limits(9, Some(1)),
+                after(hour, -9_000_000),
+                1,
+            ),
         ];
-        for (name, limits, now, wanted) in cases {
-            assert_eq!(room(&limits, &states, now), wanted, "{name}");
+        for (name, limits, states, wanted) in cases {
+            assert_eq!(room(&limits, &states), wanted, "{name}");
         }
         let by_hand = [begun(Control::Hands)];
-        let left = room(&limits(1, None), &by_hand, soon);
+        let left = room(&limits(1, None), &by_hand);
         assert_eq!(left, 1, "who waits for a person takes no room");
     }
 }

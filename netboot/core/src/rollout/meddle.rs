@@ -2,9 +2,8 @@
 //!
 //! It refuses to call a heal or a roll back of the lifecycle's own somebody's doing.
 
-use super::state::{Member, Progress};
-use crate::Timestamp;
-use crate::lifecycle::{Goal, HostState, Phase, Reason};
+use super::state::{Member, Progress, Rollout};
+use crate::lifecycle::{Goal, HostState, Phase, Reason, Stage};
 
 pub(super) fn skipped(why: &str) -> Progress {
     let why = why.to_owned();
@@ -21,7 +20,6 @@ pub(super) fn works_on(state: &HostState, number: u32) -> bool {
 pub(super) fn meddled(
     state: &HostState,
     member: &Member,
-    since: Timestamp,
     intent: &str,
 ) -> Option<String> {
     let by_person = state.generations.iter().rev().find(|known| {
@@ -37,7 +35,21 @@ pub(super) fn meddled(
         return Some(format!("{} deployed {} meanwhile", known.by, known.image));
     }
     match &state.phase {
-        Phase::Stopped { at, why } if *at > since => Some(format!("it stopped meanwhile: {why}")),
+        Phase::Stopped { at, why } if Some(*at) != member.stopped => Some(format!("it stopped meanwhile: {why}")),
         _ => None,
+    }
+}
+
+impl Rollout {
+    /// Tells whether one of its hosts waits for somebody to start it by hand, for a day if need be:
+    /// it serves on meanwhile, so it takes no room, and no later batch waits for it.
+    #[must_use]
+    pub fn waits_for_hands(&self, member: &Member, state: &HostState) -> bool {
+        let Some(work) = state.work().filter(|work| work.stage == Stage::Waiting) else {
+            return false;
+        };
+        let intents = [self.intent(&member.host), self.undo_intent(&member.host)];
+        let mut ours = intents.iter().filter_map(|intent| state.answers(intent));
+        ours.any(|ours| works_on(state, ours.number) || work.failed.contains(&ours.number))
     }
 }

@@ -177,7 +177,8 @@ impl Planner<'_, '_> {
         let mut racks = HashMap::new();
         let mut count = 0;
         for member in &self.rollout.members {
-            if member.progress.is_active() || self.rolls_back(member) {
+            let active = member.progress.is_active() || self.rolls_back(member);
+            if active && !self.waits_for_hands(member) {
                 count += 1;
                 if let Some(rack) = &member.rack {
                     *racks.entry(rack.clone()).or_default() += 1;
@@ -199,6 +200,12 @@ impl Planner<'_, '_> {
             ours.zip(work)
                 .is_some_and(|(ours, work)| work.failed.contains(&ours.number))
         })
+    }
+
+    /// Tells whether a host waits for somebody to start it by hand.
+    fn waits_for_hands(&self, member: &Member) -> bool {
+        let state = (self.fleet.host)(&member.host);
+        state.is_some_and(|state| self.rollout.waits_for_hands(member, state))
     }
 
     /// Asks for hosts as far as caps allow: `ask` says what to do with one.
@@ -256,13 +263,13 @@ impl Planner<'_, '_> {
         }
     }
 
-    /// Comes to the next batch when all before it have ended.
+    /// Comes to the next batch when all before it have ended. Who waits for hands holds up none:
+    /// that may take a day, and says nothing of the image. A canary has to be healthy all the same.
     fn next_batch(&mut self) {
-        let open = self
-            .rollout
-            .members
-            .iter()
-            .filter(|member| !member.progress.is_settled());
+        let canary = |member: &Member| member.batch == 0 && self.rollout.spec.canary > 0;
+        let open = self.rollout.members.iter().filter(|member| {
+            !member.progress.is_settled() && (canary(member) || !self.waits_for_hands(member))
+        });
         let Some(open) = open.map(|member| member.batch).min() else {
             return;
         };
@@ -286,7 +293,7 @@ impl Planner<'_, '_> {
             self.set(index, skipped("it runs this already"));
             return None;
         }
-        if let Some(why) = meddled(state, member, self.rollout.created, &intent) {
+        if let Some(why) = meddled(state, member, &intent) {
             self.set(index, skipped(&why));
             return None;
         }

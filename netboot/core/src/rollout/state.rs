@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::lifecycle::{HostState, Image, Parameters, Watch, Watched, span};
+use crate::lifecycle::{HostState, Image, Parameters, Phase, Watch, Watched, span};
 use std::time::Duration;
 
 /// How a rollout goes.
@@ -142,6 +142,9 @@ pub struct Member {
     pub batch: u32,
     /// Number of its newest generation when the rollout was asked for.
     pub base: u32,
+    /// When it stopped for a person, if it was stopped when the rollout was asked for.
+    #[serde(default)]
+    pub stopped: Option<Timestamp>,
     /// How far it is.
     pub progress: Progress,
 }
@@ -254,6 +257,10 @@ pub fn start<'a>(
         if known.insert(target.host.clone()) {
             members.push(Member {
                 base: states(&target.host).map_or(0, |state| state.newest),
+                stopped: states(&target.host).and_then(|state| match &state.phase {
+                    Phase::Stopped { at, .. } => Some(*at),
+                    Phase::Idle | Phase::Active(_) => None,
+                }),
                 host: target.host,
                 rack: target.rack,
                 parameters: target.parameters,

@@ -143,6 +143,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         4 => Just(Event::Tick),
         1 => Just(Event::Restarted),
         1 => Just(Event::PolicyChanged),
+        1 => Just(Event::Left),
         1 => Just(Event::Cancel { by: by() }),
         1 => (0_u8..3, any::<bool>()).prop_map(|(of, again)| {
             deploy(of, if again { When::Always } else { When::Needed }, "two")

@@ -316,6 +316,28 @@ fn what_is_called_off_stays_as_it_is_and_boots_what_was_proven() {
 }
 
 #[test]
+fn a_host_that_left_goes_on_with_nothing_when_it_returns() {
+    for second in [0, 3, 10, 14, 40] {
+        let mut world = proven(vec![Fate::Well, Fate::Well], policy());
+        world.deploy(1, When::Needed, "one");
+        world.pass(second);
+        let worked = world.state.work().is_some();
+        world.tell(&Event::Left);
+        assert!(world.state.work().is_none(), "{second}");
+        assert!(world.state.boots().unwrap().is_proven(), "{second}");
+        let asked = world.actions;
+        world.crash();
+        world.pass(600);
+        assert_eq!(world.actions, asked, "{second}: {:?}", world.notes);
+        let told = world
+            .notes
+            .iter()
+            .any(|(_, text)| text.contains("left the site"));
+        assert_eq!(told, worked, "{second}");
+    }
+}
+
+#[test]
 fn drift_is_healed_with_a_bound() {
     let healing = Policy {
         heal: Drift::ALL.into(),
@@ -405,6 +427,36 @@ fn a_host_without_a_bmc_waits_for_a_person() {
     world.end(Duration::from_hours(25));
     assert!(matches!(&world.state.phase, Phase::Stopped { why, .. } if why.contains("by hand")));
     assert_eq!(world.state.boots().unwrap().image.name, "image1");
+}
+
+#[test]
+fn an_off_that_was_superseded_by_on_leaves_the_host_on() {
+    let told = |world: &mut World, number| {
+        world.tell(&Event::Power {
+            order: order(number),
+            by: "alice".to_owned(),
+        });
+    };
+    for lag in [2, 20, 60] {
+        for second in 0..70 {
+            let mut world = proven(vec![Fate::Well; 2], policy());
+            world.bmc = Bmc::Lags(lag);
+            told(&mut world, 2);
+            world.pass(second);
+            told(&mut world, 0);
+            world.crash();
+            world.pass(300);
+            assert!(world.power, "lag {lag}, second {second}: {:?}", world.notes);
+            assert_eq!(world.state.phase, Phase::Idle, "lag {lag}, second {second}");
+        }
+    }
+    // Who is asked right after an off that was seen is not kept waiting.
+    let mut world = proven(vec![Fate::Well; 2], policy());
+    told(&mut world, 2);
+    world.end(Duration::from_mins(2));
+    told(&mut world, 0);
+    world.end(Duration::from_secs(20));
+    assert!(world.power);
 }
 
 #[test]
@@ -597,6 +649,7 @@ proptest! {
         first in any_policy(),
         fates in prop::collection::vec(any_fate(), 4),
         deeds in prop::collection::vec(any_deed(), 1..30),
+        last in 0_u64..20,
     ) {
         let mut world = World::new(first, fates);
         world.by_hand(true);
@@ -611,5 +664,14 @@ proptest! {
         world.policy.heal.clear();
         world.end(Duration::from_hours(3));
         prop_assert!(world.heals <= 3 * u32::try_from(deeds.len()).unwrap());
+        // Whatever is still on its way, the last order is what it ends with.
+        world.bmc = Bmc::Good;
+        world.dies_sending = false;
+        world.tell(&Event::Power { order: order(0), by: "alice".to_owned() });
+        world.pass(last);
+        world.crash();
+        world.end(Duration::from_hours(1));
+        world.pass(100);
+        prop_assert!(world.power, "it was ordered on, and is off: {:?}", world.notes);
     }
 }

@@ -167,8 +167,10 @@ impl Rack {
             .iter()
             .filter(|other| other.batch < batch)
         {
+            let state = self.hosts.get(&earlier.host);
+            let by_hand = state.is_some_and(|state| self.rollout.waits_for_hands(earlier, state));
             assert!(
-                earlier.progress.is_settled(),
+                earlier.progress.is_settled() || by_hand && earlier.batch > 0,
                 "{} is open, {host} begins",
                 earlier.host
             );
@@ -185,7 +187,9 @@ impl Rack {
             let intents = [self.rollout.intent(name), self.rollout.undo_intent(name)];
             let numbers = intents.iter().filter_map(|intent| state.answers(intent));
             let numbers: Vec<u32> = numbers.map(|known| known.number).collect();
-            state.work().is_some_and(|work| match work.goal {
+            // Who waits for a person serves on meanwhile.
+            let work = state.work().filter(|work| work.stage != Stage::Waiting);
+            work.is_some_and(|work| match work.goal {
                 Goal::Deploy { generation } => numbers
                     .iter()
                     .any(|ours| *ours == generation || work.failed.contains(ours)),
@@ -255,6 +259,7 @@ impl Rack {
     fn run(&mut self) {
         // Each of its batches may rest for half a minute, and a turn is a second.
         for _ in 0..1_000 {
+            self.now += 1_000;
             self.turn(usize::MAX);
             if self.rollout.is_over() && self.hosts.values().all(|state| state.work().is_none()) {
                 return;
@@ -265,6 +270,24 @@ impl Rack {
             }
         }
         panic!("no end: {:?}", self.rollout);
+    }
+
+    /// Runs until the first batch has ended.
+    fn run_canary(&mut self) {
+        while !self.rollout.members[0].progress.is_settled() {
+            self.turn(usize::MAX);
+            self.advance("web0");
+            // Or the next batch begins with this turn.
+            if self.hosts["web0"].work().is_none() {
+                return;
+            }
+        }
+    }
+
+    fn start_by_hand(&mut self, host: &str) {
+        let generation = self.hosts[host].desired.unwrap();
+        let boot = format!("boot{generation}");
+        self.tell(host, &Event::BootBegan { boot, generation });
     }
 
     fn running(&self, number: u8) -> usize {
@@ -317,6 +340,82 @@ fn the_second_failure_halts_it_and_the_rest_stays_untouched() {
     for host in ["web3", "web4", "web5"] {
         assert_eq!(rack.hosts[host].newest, 1);
     }
+}
+
+#[test]
+fn hosts_that_wait_for_hands_hold_up_no_others() {
+    let mut rack = Rack::new(spec(), &[Fate::Well; 6]);
+    rack.run_canary();
+    // The rest has no BMC, and nobody is there.
+    rack.policy.control = Control::Hands;
+    for _ in 0..9 {
+        rack.turn(usize::MAX);
+    }
+    assert_eq!(rack.touched.len(), 6, "{:?}", rack.rollout);
+    let waits = |member: &netboot_core::rollout::Member| {
+        let state = &rack.hosts[&member.host];
+        rack.rollout.waits_for_hands(member, state)
+    };
+    let waiting: Vec<bool> = rack.rollout.members.iter().map(waits).collect();
+    assert_eq!(waiting, [false, true, true, true, true, true]);
+    assert_eq!(rack.rollout.mode, Mode::Running);
+    // They are started one after the other, and that is its end.
+    for host in ["web1", "web2", "web3", "web4", "web5"] {
+        rack.start_by_hand(host);
+        rack.advance(host);
+        rack.turn(usize::MAX);
+    }
+    rack.run();
+    assert_eq!(
+        (rack.rollout.mode.clone(), rack.running(1)),
+        (Mode::Done, 6)
+    );
+}
+
+#[test]
+fn a_canary_that_waits_for_hands_is_waited_for() {
+    let mut rack = Rack::new(spec(), &[Fate::Well; 3]);
+    rack.policy.control = Control::Hands;
+    for _ in 0..9 {
+        rack.turn(usize::MAX);
+    }
+    assert_eq!(rack.touched.len(), 1, "{:?}", rack.rollout);
+    let canary = &rack.rollout.members[0];
+    assert!(rack.rollout.waits_for_hands(canary, &rack.hosts["web0"]));
+}
+
+#[test]
+fn a_host_that_stopped_meanwhile_is_left_alone_whatever_the_clock_says() {
+    for jump in [-100_000_000_i64, 100_000_000] {
+        let mut rack = Rack::new(spec(), &[Fate::Well; 2]);
+        rack.now = rack.now.saturating_add_signed(jump);
+        let now = Timestamp(rack.now);
+        let why = "its power did not obey".to_owned();
+        rack.hosts.get_mut("web1").unwrap().phase = Phase::Stopped { at: now, why };
+        rack.run();
+        assert_eq!(rack.touched.len(), 1, "{jump}: {:?}", rack.rollout);
+    }
+    // A person who saw it stopped and rolls out all the same means it.
+    let mut rack = Rack::new(spec(), &[Fate::Well; 2]);
+    let (at, why) = (Timestamp(START), "so".to_owned());
+    rack.hosts.get_mut("web1").unwrap().phase = Phase::Stopped { at, why };
+    let targets = ["web0", "web1"].map(|host| Target {
+        host: host.to_owned(),
+        rack: None,
+        parameters: Parameters::new(),
+    });
+    let state = |host: &str| rack.hosts.get(host);
+    rack.rollout = start(
+        "r2",
+        spec(),
+        targets.into(),
+        "alice",
+        state,
+        Timestamp(START),
+    )
+    .unwrap();
+    rack.run();
+    assert_eq!(rack.touched.len(), 2, "{:?}", rack.rollout);
 }
 
 #[test]

@@ -450,6 +450,13 @@ impl World {
                 self.made(before, after, made);
             }
         }
+        // What it boots is what was just made for it, or was truly healthy once.
+        if let Some(desired) = after.desired.filter(|_| after.desired != before.desired) {
+            assert!(
+                before.generation(desired).is_none() || self.well.contains(&desired),
+                "it boots generation {desired}, which was never healthy, after {event:?}"
+            );
+        }
         if let Some(work) = after.work() {
             let most = usize::try_from(self.policy.max_rollbacks).unwrap();
             assert!(work.failed.len() <= most, "rolled back too often: {work:?}");
