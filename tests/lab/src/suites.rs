@@ -28,6 +28,8 @@ pub enum Suite {
     Network,
     /// Images: reproducible, refused clearly, accepted by other tools.
     Images,
+    /// Disks in real firmware, with and without Secure Boot.
+    Disk,
     /// Hosts in real firmware.
     Boot,
     /// Simulated BMCs and clients of both protocols, judged by peers.
@@ -141,6 +143,7 @@ impl Suite {
             Self::Licences => licences(workspace),
             Self::Network => count(cargo(&end_to_end("network"))),
             Self::Images => count(cargo(&end_to_end("images"))),
+            Self::Disk => count(cargo(&end_to_end("disk"))),
             Self::Boot => count(cargo(&end_to_end("boot"))),
             Self::Power => count(cargo(&end_to_end("power"))),
             Self::Operate => {
