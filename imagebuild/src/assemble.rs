@@ -5,8 +5,8 @@
 //! follows from the lock, the definition, this program and the stage1 that it carries.
 
 mod artifacts;
-pub(crate) mod disk;
 mod describe;
+pub(crate) mod disk;
 mod extract;
 mod files;
 mod initrd;
@@ -35,8 +35,8 @@ use image_tree::{Device, Kind, Owner, ScanError, Tree, cpio, kernel as modules, 
 
 use crate::configure::{self, Settings};
 use crate::definition::Output;
-use crate::forms;
 use crate::fetch::FetchedPackage;
+use crate::forms;
 use crate::layers::{self, Kept, Parent};
 use crate::lock::{Locked, Use};
 use crate::sign::KeyError;
@@ -160,7 +160,9 @@ pub enum Error {
     )]
     NoTimezone(String),
     /// The image has not what locales are made of.
-    #[error("the image cannot make locales: install the package `locales`, and keep `usr/share/i18n`")]
+    #[error(
+        "the image cannot make locales: install the package `locales`, and keep `usr/share/i18n`"
+    )]
     NoLocales,
     /// A locale could not be made.
     #[error("`localedef` of `{locale}` ended with {status}; its last words:\n{output}")]

@@ -21,7 +21,9 @@ pub enum Error {
     #[error(transparent)]
     Compose(#[from] forms::Error),
     /// The image has no such form.
-    #[error("image `{image}` has no form `{form}`: its definition does not list it among its `outputs`")]
+    #[error(
+        "image `{image}` has no form `{form}`: its definition does not list it among its `outputs`"
+    )]
     NoForm {
         /// The image.
         image: String,

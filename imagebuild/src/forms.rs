@@ -286,7 +286,8 @@ impl Disk {
         let forms = kinds.iter().map(|kind| {
             let mut sink = sink.clone();
             if *kind == FormKind::Vhd {
-                let footer = vhd::footer(self.plan.extents.size(), self.plan.guid, self.source_date);
+                let footer =
+                    vhd::footer(self.plan.extents.size(), self.plan.guid, self.source_date);
                 let taken = sink.data(&footer);
                 taken.map_err(|source| self.failed(*kind, source))?;
             }

@@ -265,7 +265,7 @@ fn stamp(time: i64) -> [u8; 4] {
     let time = time.max(315_532_800);
     let time = OffsetDateTime::from_unix_timestamp(time).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let (hour, minute, second) = time.to_hms();
-    let clock = u16::from(hour) << 11 | u16::from(minute) << 5 | u16::from(second) / 2;
+    let clock = u16::from(hour) << 11 | u16::from(minute) << 5 | (u16::from(second) / 2);
     let year = u16::try_from(time.year() - 1980).unwrap_or(0).min(127);
     let day = year << 9 | u16::from(u8::from(time.month())) << 5 | u16::from(time.day());
     let ([a, b], [c, d]) = (clock.to_le_bytes(), day.to_le_bytes());

@@ -10,7 +10,7 @@ use image_manifest::{Digest, Hasher};
 
 use crate::extent::chunk;
 
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// What takes the bytes of a file in order.
 pub trait Sink {

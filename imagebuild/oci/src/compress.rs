@@ -46,7 +46,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
             Ok(Status::StreamEnd) => break,
             // Only room can be missing: the input is whole.
             Ok(Status::Ok | Status::BufError) | Err(_) => {
-                member.reserve(member.capacity().max(1024))
+                member.reserve(member.capacity().max(1024));
             }
         }
     }

@@ -226,7 +226,7 @@ mod tests {
         };
         let first = read(&index(&about("arm64"), Vec::new(), of("a"), of("b")));
         let second = read(&index(&about("amd64"), first, of("c"), of("d")));
-        let third = read(&index(&about("arm64"), second.clone(), of("e"), of("f")));
+        let third = read(&index(&about("arm64"), second, of("e"), of("f")));
         let digests: Vec<_> = third.iter().map(|one| one.digest).collect();
         assert_eq!(digests, ["c", "d", "e", "f"].map(|text| of(text).0));
         let architectures: Vec<_> = third

@@ -9,8 +9,8 @@ use image_manifest::{CheckCommand, Checks, Digest, Hasher};
 
 use super::{Error, plan};
 use crate::definition::{
-    self, Budget, Content, Definition, Directory, DiskSizes, Group, Kernel, Loaders, Locale, Oci, Packages,
-    Units, User,
+    self, Budget, Content, Definition, Directory, DiskSizes, Group, Kernel, Loaders, Locale, Oci,
+    Packages, Units, User,
 };
 use crate::stage1;
 

@@ -180,7 +180,10 @@ impl Locked {
         };
         steps.push(apply);
         let parents = layers::parents(definition);
-        let parents = parents.iter().map(Self::plan).collect::<Result<Vec<_>, _>>()?;
+        let parents = parents
+            .iter()
+            .map(Self::plan)
+            .collect::<Result<Vec<_>, _>>()?;
         if definition.outputs.contains(&Output::Oci) {
             let names = parents.iter().map(|parent| &parent.name);
             steps.push(Step::Layers {

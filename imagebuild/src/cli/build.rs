@@ -171,7 +171,9 @@ fn build(
     let mut parents = parents.map_err(Failure::Assemble)?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::Start)?;
     let fetch = |locked: &Locked| -> Result<Fetched, Failure> {
-        let fetched = runtime.block_on(fetch::fetch(locked, &sources)).map_err(Failure::Fetch)?;
+        let fetched = runtime
+            .block_on(fetch::fetch(locked, &sources))
+            .map_err(Failure::Fetch)?;
         fetch::identify(&fetched.packages).map_err(Failure::Fetch)?;
         Ok(fetched)
     };

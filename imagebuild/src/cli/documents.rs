@@ -46,7 +46,7 @@ struct DocumentArgs {
 enum Word {
     /// SPDX 2.3.
     Spdx,
-    /// CycloneDX 1.6.
+    /// `CycloneDX` 1.6.
     Cyclonedx,
 }
 

@@ -40,7 +40,7 @@ pub(super) struct ExportArgs {
 enum FormWord {
     /// The disk itself, byte for byte.
     Raw,
-    /// For QEMU, libvirt and OpenStack.
+    /// For QEMU, libvirt and `OpenStack`.
     Qcow2,
     /// A fixed VHD, for Azure.
     Vhd,

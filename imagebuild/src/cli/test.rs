@@ -36,7 +36,7 @@ pub(super) struct TestArgs {
     /// Where to keep what the host said on its console [default: `IMAGE.console.log`, when it fails].
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// Write a JUnit report for a CI system.
+    /// Write a `JUnit` report for a CI system.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// Print the result as JSON.

@@ -104,7 +104,9 @@ pub async fn make(
     cache: &Cache,
     now: i64,
 ) -> Result<Lock, Error> {
-    Ok(resolve_all(definition, &[], mirrors, cache, now).await?.lock)
+    Ok(resolve_all(definition, &[], mirrors, cache, now)
+        .await?
+        .lock)
 }
 
 /// Resolves as [`make`] does, and tells what the archives say about the packages, also those of an older lock.

@@ -20,11 +20,7 @@ use crate::forms::{Disk, file_name};
 ///
 /// # Errors
 /// The first thing in which one differs from the image, or why that could not be found out.
-pub fn verify_files(
-    store: &Layout,
-    reference: &str,
-    paths: &[PathBuf],
-) -> Result<Verified, Error> {
+pub fn verify_files(store: &Layout, reference: &str, paths: &[PathBuf]) -> Result<Verified, Error> {
     let Found { digest, manifest } = find(store, reference)?;
     let listed = check_artifacts(store, &manifest)?;
     for rootfs in &manifest.artifacts {
@@ -82,7 +78,11 @@ fn detect(file: &dyn ReadAt) -> io::Result<FormKind> {
     }
     // Whatever is left of the footer: a damaged one must not make it a raw disk.
     let is_whole = file.size().is_multiple_of(image_disk::MIB);
-    Ok(if is_whole { FormKind::Raw } else { FormKind::Vhd })
+    Ok(if is_whole {
+        FormKind::Raw
+    } else {
+        FormKind::Vhd
+    })
 }
 
 /// Compares a file with the form as it is composed.

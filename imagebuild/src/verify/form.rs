@@ -6,9 +6,7 @@
 use std::io::{self, Read, Write};
 use std::thread;
 
-use image_disk::{
-    Guid, Image, ReadAt, Window, WriteSink, gce, gpt, gpt::Partition, qcow2, vhd,
-};
+use image_disk::{Guid, Image, ReadAt, Window, WriteSink, gce, gpt, gpt::Partition, qcow2, vhd};
 use image_manifest::{Digest, Form, FormKind, Manifest, Role};
 
 use crate::forms::{self, Disk};
@@ -148,7 +146,11 @@ fn compare_root(mut found: impl Read, disk: &Disk, manifest: &Manifest) -> Resul
         }
         at += length as u64;
         if length < one.len() {
-            return if at < size { Err(Fault::Root(at)) } else { Ok(()) };
+            return if at < size {
+                Err(Fault::Root(at))
+            } else {
+                Ok(())
+            };
         }
     }
 }

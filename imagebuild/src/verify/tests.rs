@@ -34,12 +34,7 @@ fn store(layout: &Layout, role: Role, bytes: &[u8]) -> Artifact {
 }
 
 /// Publishes an image whose artifacts may be of different trees, and verifies it.
-fn run(
-    listed: &Tree,
-    rootfs: &Tree,
-    loader: &[u8],
-    promised: Digest,
-) -> Result<Verified, Error> {
+fn run(listed: &Tree, rootfs: &Tree, loader: &[u8], promised: Digest) -> Result<Verified, Error> {
     let directory = tempfile::tempdir().unwrap();
     let layout = Layout::create(directory.path()).unwrap();
     let manifest = Manifest {

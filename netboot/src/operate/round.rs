@@ -70,8 +70,7 @@ impl Round {
         let before = self.state(host).unwrap_or(before);
         let next = step(before, policy, event, self.now);
         for Action::Power { operation, intent } in next.actions {
-            self.actions
-                .push((Arc::clone(host), operation, intent));
+            self.actions.push((Arc::clone(host), operation, intent));
         }
         let told = next.notes.into_iter().map(|note| told(host, note));
         self.told.extend(told);
@@ -79,8 +78,7 @@ impl Round {
             Some((_, Changed::State)) => Changed::State,
             _ => next.changed,
         };
-        self.states
-            .insert(Arc::clone(host), (next.state, changed));
+        self.states.insert(Arc::clone(host), (next.state, changed));
     }
 
     /// Adds what must be stored besides.

@@ -505,7 +505,7 @@ fn a_push_that_is_cut_ends_well() {
         .expect("it starts");
     let well_in = || (wire.sent.load(Ordering::Relaxed) > largest + (4 << 20)).then_some(());
     assert!(
-        poll::until(Duration::from_secs(60), well_in).is_some(),
+        poll::until(Duration::from_mins(1), well_in).is_some(),
         "it sends"
     );
     killed.kill().expect("it runs");

@@ -207,7 +207,7 @@ mod tests {
             name: Some("host-oci".to_owned()),
         };
         layout.enter(&named).unwrap();
-        assert_eq!(layout.named("host-oci").unwrap(), Some(named.clone()));
+        assert_eq!(layout.named("host-oci").unwrap(), Some(named));
         let attachment = Attachment {
             artifact_type: "application/spdx+json",
             media_type: "application/spdx+json",

@@ -286,7 +286,11 @@ fn refused(entries: &[(&str, u8, &str)]) -> flatten::Error {
 #[test]
 fn a_hostile_layer_is_refused() {
     let cases: [(&str, &[(&str, u8, &str)], &str); 8] = [
-        ("a whiteout of the root", &[(".wh.", b'0', "")], "a whiteout of nothing"),
+        (
+            "a whiteout of the root",
+            &[(".wh.", b'0', "")],
+            "a whiteout of nothing",
+        ),
         (
             "upwards",
             &[("../etc/passwd", b'0', "")],

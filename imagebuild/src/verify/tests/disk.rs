@@ -56,7 +56,10 @@ impl Example {
         let seed = verity::Seed::of(&tree.digest());
         let root_hash = verity::write(&rootfs[..], seed, &mut hashes).unwrap();
         let (kernel, initrd) = (vec![1; 5000], vec![2; 70_000]);
-        let texts = [command_line("quiet", &root_hash) + "\0", "6.12\0".to_owned()];
+        let texts = [
+            command_line("quiet", &root_hash) + "\0",
+            "6.12\0".to_owned(),
+        ];
         let texts = texts.map(String::into_bytes);
         let sections = [
             (".cmdline", &texts[0]),
@@ -93,7 +96,9 @@ impl Example {
         let disk = Disk::of(&layout, &manifest).unwrap();
         let map = block_map::BlockMap::of(&disk.plan().extents);
         let map = serde_json::to_vec(&map).unwrap();
-        manifest.artifacts.push(store(&layout, Role::BlockMap, &map));
+        manifest
+            .artifacts
+            .push(store(&layout, Role::BlockMap, &map));
         manifest.forms = disk.forms(&KINDS).unwrap();
         layout.publish(&manifest).unwrap();
         Self {
@@ -166,7 +171,10 @@ impl ReadAt for Flipped<'_> {
         self.inner.read_exact_at(at, buffer)?;
         if let Some(byte) = self.at.checked_sub(at) {
             let byte = usize::try_from(byte).unwrap();
-            buffer.get_mut(byte).into_iter().for_each(|byte| *byte ^= self.mask);
+            buffer
+                .get_mut(byte)
+                .into_iter()
+                .for_each(|byte| *byte ^= self.mask);
         }
         Ok(())
     }

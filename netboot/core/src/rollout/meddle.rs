@@ -17,11 +17,7 @@ pub(super) fn works_on(state: &HostState, number: u32) -> bool {
 }
 
 /// Says what somebody else did to a host since the rollout was asked for.
-pub(super) fn meddled(
-    state: &HostState,
-    member: &Member,
-    intent: &str,
-) -> Option<String> {
+pub(super) fn meddled(state: &HostState, member: &Member, intent: &str) -> Option<String> {
     let by_person = state.generations.iter().rev().find(|known| {
         let ours = known.intents.iter().any(|id| id == intent);
         let asked = match known.reason {
@@ -35,7 +31,9 @@ pub(super) fn meddled(
         return Some(format!("{} deployed {} meanwhile", known.by, known.image));
     }
     match &state.phase {
-        Phase::Stopped { at, why } if Some(*at) != member.stopped => Some(format!("it stopped meanwhile: {why}")),
+        Phase::Stopped { at, why } if Some(*at) != member.stopped => {
+            Some(format!("it stopped meanwhile: {why}"))
+        }
         _ => None,
     }
 }
