@@ -108,15 +108,14 @@ pub fn read_all(packages: &[FetchedPackage], kept: &Path) -> Result<Vec<Facts>, 
                 return Ok(());
             };
             let place = directory.join(package.entry.sha256.hex());
-            let facts = match load(&place) {
-                Some(facts) => facts,
-                None => {
-                    let facts = read(&package.path)?;
-                    if let Err(error) = keep(&place, &facts) {
-                        tracing::debug!(%error, "facts are not kept");
-                    }
-                    facts
+            let facts = if let Some(facts) = load(&place) {
+                facts
+            } else {
+                let facts = read(&package.path)?;
+                if let Err(error) = keep(&place, &facts) {
+                    tracing::debug!(%error, "facts are not kept");
                 }
+                facts
             };
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
             found[at] = Some(facts);

@@ -1,10 +1,12 @@
-//! What an image is made of, in the words of SPDX 2.3 and CycloneDX 1.6.
+//! What an image is made of, in the words of SPDX 2.3 and `CycloneDX` 1.6.
 //!
 //! Both follow from the lock and the packages alone. It refuses to name a mirror, a time other than the image's, and a
 //! licence that a package does not state.
 
 mod cyclonedx;
 mod spdx;
+
+use std::fmt::Write as _;
 
 use image_manifest::{Digest, Manifest};
 use serde::Serialize;
@@ -19,7 +21,7 @@ pub use cyclonedx::{Component, components};
 pub enum Format {
     /// SPDX 2.3 as JSON.
     Spdx,
-    /// CycloneDX 1.6 as JSON.
+    /// `CycloneDX` 1.6 as JSON.
     CycloneDx,
 }
 
@@ -129,7 +131,7 @@ fn escape(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b".-_~".contains(&byte) {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+            write!(escaped, "%{byte:02X}").unwrap_or_default();
         }
     }
     escaped

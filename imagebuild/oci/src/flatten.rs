@@ -104,7 +104,7 @@ pub fn lay_any(
     };
     let mut archive = Archive::new(&mut hashed, limits);
     let mut buffer = vec![0; 128 << 10];
-    while let Some(item) = archive.next()? {
+    while let Some(item) = archive.next_entry()? {
         progress.last.clone_from(&item.path);
         if progress.paths.contains(&item.path) {
             return Err(Error::Twice(item.path));

@@ -140,7 +140,7 @@ pub fn write(
 ) -> Result<Written, Error> {
     thread::scope(|scope| {
         let mut layer = Layer {
-            spawn: |plain: Vec<u8>| scope.spawn(move || compress(plain, earlier)),
+            spawn: |plain: Vec<u8>| scope.spawn(move || compress(&plain, earlier)),
             most: options.threads.max(1),
             pending: VecDeque::new(),
             buffer: Vec::with_capacity(FULL),
@@ -175,13 +175,13 @@ struct Compressed {
     reused: bool,
 }
 
-fn compress(plain: Vec<u8>, earlier: Option<&Earlier>) -> io::Result<Compressed> {
-    let digest = Digest::of(&plain);
+fn compress(plain: &[u8], earlier: Option<&Earlier>) -> io::Result<Compressed> {
+    let digest = Digest::of(plain);
     let known = earlier.and_then(|earlier| earlier.find(&digest));
     let reused = known.is_some();
     let (gzip, zstd) = match known {
         Some(known) => known,
-        None => (compress::gzip(&plain), compress::zstd(&plain)?),
+        None => (compress::gzip(plain), compress::zstd(plain)?),
     };
     Ok(Compressed {
         plain: digest,

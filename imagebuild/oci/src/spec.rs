@@ -132,6 +132,10 @@ pub struct Run {
     pub user: Option<String>,
     /// Ports that it listens on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[expect(
+        clippy::zero_sized_map_values,
+        reason = "the specification writes this set as an object of empty objects"
+    )]
     pub exposed_ports: BTreeMap<String, Empty>,
     /// Its environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -71,8 +71,8 @@ fn add_directory(directory: &Directory, root: &mut Root<'_>) -> Result<(), Error
         return Ok(());
     }
     let mode = directory.mode.unwrap_or(0o755);
-    let made = root.own_directory(&directory.path, mode, owner);
-    made.map_err(place)
+    root.own_directory(&directory.path, mode, owner)
+        .map_err(place)
 }
 
 /// Writes what the hosts of the image check: it is a part of the tree, so every tier has it.

@@ -81,14 +81,7 @@ pub(super) fn digest(
         add_file(&mut words, file)?;
     }
     for directory in directories {
-        let Directory {
-            path,
-            mode,
-            user,
-            group,
-        } = directory;
-        let mode = mode.map_or_else(String::new, |mode| format!("{mode:o}"));
-        words.list(["directory", path, &mode, user, group].into_iter());
+        add_directory(&mut words, directory);
     }
     add_accounts(&mut words, users, groups);
     let Locale { default, generate } = locale;
@@ -103,37 +96,9 @@ pub(super) fn digest(
     for list in [enable, disable, mask] {
         words.list(list.iter());
     }
-    let Checks {
-        units,
-        ports,
-        commands,
-    } = checks;
-    words.word("checks");
-    words.list(units.iter());
-    words.list(ports.iter().map(u16::to_string));
-    for command in commands {
-        let CheckCommand {
-            name,
-            run,
-            timeout_seconds,
-        } = command;
-        words.list([name, &timeout_seconds.to_string()].into_iter());
-        words.list(run.iter());
-    }
+    add_checks(&mut words, checks);
     if let Some(kernel) = kernel {
-        let Kernel {
-            package,
-            command_line,
-            modules,
-            exclude_modules,
-            firmware,
-            initrd_modules,
-        } = kernel;
-        words.list(["kernel", package, command_line].into_iter());
-        for list in [modules, exclude_modules, firmware, initrd_modules] {
-            words.list(list.iter());
-        }
-        words.word(Digest::of(stage1::INIT).to_string());
+        add_kernel(&mut words, kernel);
     }
     if let Some(Loaders { packages, files }) = loaders {
         words.list(packages.iter());
@@ -187,6 +152,53 @@ fn add_accounts(words: &mut Words, users: &[User], groups: &[Group]) {
     }
 }
 
+fn add_directory(words: &mut Words, directory: &Directory) {
+    let Directory {
+        path,
+        mode,
+        user,
+        group,
+    } = directory;
+    let mode = mode.map_or_else(String::new, |mode| format!("{mode:o}"));
+    words.list(["directory", path, &mode, user, group].into_iter());
+}
+
+fn add_checks(words: &mut Words, checks: &Checks) {
+    let Checks {
+        units,
+        ports,
+        commands,
+    } = checks;
+    words.word("checks");
+    words.list(units.iter());
+    words.list(ports.iter().map(u16::to_string));
+    for command in commands {
+        let CheckCommand {
+            name,
+            run,
+            timeout_seconds,
+        } = command;
+        words.list([name, &timeout_seconds.to_string()].into_iter());
+        words.list(run.iter());
+    }
+}
+
+fn add_kernel(words: &mut Words, kernel: &Kernel) {
+    let Kernel {
+        package,
+        command_line,
+        modules,
+        exclude_modules,
+        firmware,
+        initrd_modules,
+    } = kernel;
+    words.list(["kernel", package, command_line].into_iter());
+    for list in [modules, exclude_modules, firmware, initrd_modules] {
+        words.list(list.iter());
+    }
+    words.word(Digest::of(stage1::INIT).to_string());
+}
+
 fn add_disk(words: &mut Words, disk: DiskSizes) {
     let DiskSizes { esp, slot, data } = disk;
     let sizes = [esp, slot, data].map(|size| size.map(|size| size.to_string()));
@@ -211,7 +223,9 @@ fn add_oci(words: &mut Words, oci: &Oci) {
         words.list(map.values());
     }
     words.word(ports.len().to_string());
-    ports.iter().for_each(|port| words.word(port));
+    for port in ports {
+        words.word(port);
+    }
     for one in [user, working_directory, stop_signal] {
         words.list(one.iter());
     }

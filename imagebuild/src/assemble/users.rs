@@ -130,13 +130,12 @@ fn add(root: &mut Root<'_>, user: &User, source_date: i64) -> Result<(), Error> 
     for path in [SHADOW, GSHADOW] {
         make_shadow(root, path)?;
     }
-    let gid = match group {
-        Some(group) => group_number(root, group)?,
-        None => {
-            check_free(root, GROUP, name, *uid)?;
-            add_group(root, name, *uid)?;
-            *uid
-        }
+    let gid = if let Some(group) = group {
+        group_number(root, group)?
+    } else {
+        check_free(root, GROUP, name, *uid)?;
+        add_group(root, name, *uid)?;
+        *uid
     };
     let day = source_date.div_euclid(DAY);
     let line = format!("{name}:x:{uid}:{gid}:{comment}:{home}:{shell}");
@@ -221,7 +220,7 @@ fn make_home(root: &mut Root<'_>, user: &User, gid: u32) -> io::Result<()> {
         return Ok(());
     }
     root.own_directory(&format!("{path}/.ssh"), 0o700, owner)?;
-    let lines: String = user.ssh_keys.iter().map(|key| format!("{key}\n")).collect();
+    let lines: String = user.ssh_keys.iter().flat_map(|key| [key, "\n"]).collect();
     let keys = format!("{path}/.ssh/authorized_keys");
     root.write(&keys, &mut lines.as_bytes(), 0o600, owner)
 }

@@ -39,12 +39,12 @@ pub(super) fn read(table: &mut Table<'_, '_>, directory: &Path, document: &mut D
     (document.enable, document.disable, document.mask) = (enable, disable, mask);
     let mut given = BTreeSet::new();
     for copy in copies {
-        let (place, copied) = copy.apart();
-        for file in copied.files {
+        let (place, content) = copy.apart();
+        for file in content.files {
             let file = place.with(file);
             document.files.insert(file.value.path.clone(), file);
         }
-        for one in copied.directories {
+        for one in content.directories {
             if one.mode.is_some() && !given.insert(one.path.clone()) {
                 let message = format!("directory `{}` is given twice", one.path);
                 table.note(place.problem(message));

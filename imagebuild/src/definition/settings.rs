@@ -123,7 +123,7 @@ fn sysctl(
     }
     let lines: String = lines
         .iter()
-        .map(|(name, value)| format!("{name} = {value}\n"))
+        .flat_map(|(name, value)| [name, " = ", value, "\n"])
         .collect();
     (!lines.is_empty()).then_some(("`[sysctl]`", SYSCTL, Content::Text(lines)))
 }
@@ -133,7 +133,7 @@ fn modules(check: &mut Check<'_>, load: Vec<Located<String>>) -> Option<Written>
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
         !name.is_empty() && name.bytes().all(plain)
     });
-    let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
+    let lines: String = names.iter().flat_map(|name| [name, "\n"]).collect();
     (!lines.is_empty()).then_some(("`kernel.load`", MODULES, Content::Text(lines)))
 }
 

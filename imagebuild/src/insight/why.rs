@@ -231,6 +231,9 @@ fn way(needs: &BTreeMap<&str, Vec<&str>>, from: &str, to: &str) -> Option<Vec<St
     None
 }
 
+/// A way to find out whether a package has a file, by the spellings of its path.
+type Look = fn(&FetchedPackage, &[String]) -> Result<bool, Error>;
+
 /// Finds what brings a path into the image of a definition.
 ///
 /// # Errors
@@ -246,7 +249,7 @@ pub fn file(
         || definition.directories.iter().any(|one| one.path == path);
     let mut found = Vec::new();
     // Most are listed in a few kilobytes at the front of their package; only links and the like are not.
-    let looks: [fn(&FetchedPackage, &[String]) -> Result<bool, Error>; 2] = [listed, archived];
+    let looks: [Look; 2] = [listed, archived];
     for look in looks {
         for package in packages {
             if look(package, &spellings)? {

@@ -35,7 +35,7 @@ struct Record {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Segments {
+struct LayerRecord {
     settings: String,
     gzip: Digest,
     zstd: Digest,
@@ -101,7 +101,7 @@ fn paths(cache: &Path, parent: &Plan) -> [PathBuf; 2] {
 
 /// Opens the layer that a definition of this image had before.
 pub(super) fn earlier(writer: &Writer<'_>, plan: &Plan, definition: &str) -> Option<Earlier> {
-    let known: Segments = read_json(&segments_path(writer.cache, plan, definition))?;
+    let known: LayerRecord = read_json(&segments_path(writer.cache, plan, definition))?;
     if known.settings != compress::settings() {
         return None;
     }
@@ -117,7 +117,7 @@ pub(super) fn segments(
     layer: &Layer,
     segments: Vec<Segment>,
 ) -> Result<(), Error> {
-    let known = Segments {
+    let known = LayerRecord {
         settings: compress::settings(),
         gzip: layer.gzip.digest,
         zstd: layer.zstd.digest,

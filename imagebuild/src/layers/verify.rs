@@ -62,12 +62,15 @@ fn told(difference: &Difference) -> String {
     }
 }
 
+/// Takes the blob of one encoding out of a layer.
+type BlobOf = fn(&Layer) -> &LayerBlob;
+
 /// Turns the layers of an image back into its listing, under gzip and under zstd, and says what was verified.
 ///
 /// # Errors
 /// The first thing that is not as the manifest and the listing say.
 pub fn verify(store: &Layout, manifest: &Manifest, listed: &[u8]) -> Result<Vec<String>, Error> {
-    let encodings: [(&str, fn(&Layer) -> &LayerBlob); 2] =
+    let encodings: [(&str, BlobOf); 2] =
         [("gzip", |layer| &layer.gzip), ("zstd", |layer| &layer.zstd)];
     let mut verified = Vec::new();
     for (encoding, blob_of) in encodings {

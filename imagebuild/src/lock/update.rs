@@ -305,7 +305,7 @@ fn unfit<'a>(
         })
     };
     let newer = |name: &str| newer(after, name);
-    let provider = |name: &str| {
+    let newer_offer = |name: &str| {
         let mut offers = after.values().filter(|one| one.usage == Use::Install);
         let found = offers.find(|one| {
             let candidate = said(made, one);
@@ -332,7 +332,7 @@ fn unfit<'a>(
                 continue;
             }
             let names = group.iter().map(|one| one.name);
-            more.extend(names.filter_map(|name| newer(name).or_else(|| provider(name))));
+            more.extend(names.filter_map(|name| newer(name).or_else(|| newer_offer(name))));
             // It may be this one that is too old.
             more.extend(newer(&package.name));
         }

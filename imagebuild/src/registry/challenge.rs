@@ -57,12 +57,11 @@ fn parameters(text: &str) -> (Vec<(String, String)>, &str) {
         if name.trim().contains([' ', '"']) || found.len() == 16 {
             break;
         }
-        let (value, after) = match after.strip_prefix('"') {
-            Some(quoted) => quote(quoted),
-            None => {
-                let end = after.find([',', ' ']).unwrap_or(after.len());
-                (after[..end].to_owned(), &after[end..])
-            }
+        let (value, after) = if let Some(quoted) = after.strip_prefix('"') {
+            quote(quoted)
+        } else {
+            let end = after.find([',', ' ']).unwrap_or(after.len());
+            (after[..end].to_owned(), &after[end..])
         };
         found.push((name.trim().to_owned(), value));
         rest = after.trim_start_matches([' ', ',']);
@@ -107,7 +106,7 @@ mod tests {
                 ),
             ),
             (
-                r#"bearer realm=https://a/token, service=r"#,
+                "bearer realm=https://a/token, service=r",
                 bearer("https://a/token", Some("r"), None),
             ),
             (

@@ -68,14 +68,14 @@ pub enum Error {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct AuthFile {
-    auths: BTreeMap<String, Auth>,
+    auths: BTreeMap<String, Entry>,
     cred_helpers: BTreeMap<String, String>,
     creds_store: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Auth {
+struct Entry {
     auth: Option<SecretString>,
     identitytoken: Option<SecretString>,
     username: Option<String>,
@@ -151,10 +151,12 @@ impl AuthFile {
             return ask(helper, host);
         }
         for key in keys(repository) {
-            if let Some(found) = self.auths.get(&key).and_then(Auth::credentials) {
-                return found
-                    .ok_or_else(|| Error::Malformed(path.to_owned()))
-                    .map(Some);
+            let Some(entry) = self.auths.get(&key) else {
+                continue;
+            };
+            let found = entry.credentials();
+            if let Some(found) = found.map_err(|Broken| Error::Malformed(path.to_owned()))? {
+                return Ok(Some(found));
             }
         }
         match &self.creds_store {
@@ -164,36 +166,33 @@ impl AuthFile {
     }
 }
 
-impl Auth {
-    /// What the entry says: nothing, something broken, or credentials.
-    fn credentials(&self) -> Option<Option<Credentials>> {
-        if let Some(token) = self
-            .identitytoken
-            .as_ref()
-            .filter(|token| !token.expose_secret().is_empty())
-        {
-            return Some(Some(Credentials::Identity(token.clone())));
+/// An entry that does not read as credentials.
+struct Broken;
+
+impl Entry {
+    fn credentials(&self) -> Result<Option<Credentials>, Broken> {
+        let given = |text: &&SecretString| !text.expose_secret().is_empty();
+        if let Some(token) = self.identitytoken.as_ref().filter(given) {
+            return Ok(Some(Credentials::Identity(token.clone())));
         }
         if let (Some(user), Some(password)) = (&self.username, &self.password) {
-            return Some(Some(Credentials::Password {
+            return Ok(Some(Credentials::Password {
                 user: user.clone(),
                 password: password.clone(),
             }));
         }
-        let text = self
-            .auth
-            .as_ref()
-            .filter(|text| !text.expose_secret().is_empty())?;
+        let Some(text) = self.auth.as_ref().filter(given) else {
+            return Ok(None);
+        };
         let bytes = STANDARD.decode(text.expose_secret().trim()).ok();
         let text = bytes
             .and_then(|bytes| String::from_utf8(bytes).ok())
-            .map(SecretString::from);
-        Some(text.and_then(|text| {
-            let (user, password) = text.expose_secret().split_once(':')?;
-            Some(Credentials::Password {
-                user: user.to_owned(),
-                password: SecretString::from(password.trim_end_matches('\0')),
-            })
+            .map(SecretString::from)
+            .ok_or(Broken)?;
+        let (user, password) = text.expose_secret().split_once(':').ok_or(Broken)?;
+        Ok(Some(Credentials::Password {
+            user: user.to_owned(),
+            password: SecretString::from(password.trim_end_matches('\0')),
         }))
     }
 }

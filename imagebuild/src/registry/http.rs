@@ -26,7 +26,7 @@ use crate::fetch::client::chain;
 use crate::fetch::client::route::Route;
 
 /// A registry that takes nothing and says nothing for this time is given up; some hash a whole layer before they answer.
-const SILENCE: Duration = Duration::from_secs(120);
+const SILENCE: Duration = Duration::from_mins(2);
 /// How often it is looked whether a body still moves.
 const LOOK: Duration = Duration::from_millis(500);
 /// How much of a file is sent at a time.

@@ -190,10 +190,8 @@ impl Session {
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        let offers = answer.headers().get_all(WWW_AUTHENTICATE).iter();
-        let challenge = offers
-            .filter_map(|value| Challenge::parse(value.to_str().ok()?))
-            .next();
+        let mut offers = answer.headers().get_all(WWW_AUTHENTICATE).iter();
+        let challenge = offers.find_map(|value| Challenge::parse(value.to_str().ok()?));
         match challenge {
             Some(challenge) if self.authorize(&challenge, round).await? => self.follow(ask).await,
             _ => Ok(answer),
@@ -324,35 +322,32 @@ impl Session {
             .into_iter()
             .collect();
         query.extend(scopes.iter().map(|scope| ("scope", *scope)));
-        let mut ask = match &self.credentials {
-            Some(Credentials::Identity(token)) => {
-                let fixed = [
-                    ("grant_type", "refresh_token"),
-                    ("client_id", "imagebuild"),
-                    ("refresh_token", token.expose_secret()),
-                ];
-                let joined = scopes.join(" ");
-                let service = service.map(|service| ("service", service));
-                let form = encode(
-                    fixed
-                        .into_iter()
-                        .chain(service)
-                        .chain([("scope", joined.as_str())]),
-                );
-                let mut ask = Ask::new(
-                    what.clone(),
-                    Method::POST,
-                    realm.to_owned(),
-                    &[StatusCode::OK],
-                );
-                ask.content = Content::Bytes(Bytes::from(form));
-                ask.with(CONTENT_TYPE.as_str(), "application/x-www-form-urlencoded")
-            }
-            _ => {
-                let separator = if realm.contains('?') { '&' } else { '?' };
-                let url = format!("{realm}{separator}{}", encode(query.into_iter()));
-                Ask::new(what.clone(), Method::GET, url, &[StatusCode::OK])
-            }
+        let mut ask = if let Some(Credentials::Identity(token)) = &self.credentials {
+            let fixed = [
+                ("grant_type", "refresh_token"),
+                ("client_id", "imagebuild"),
+                ("refresh_token", token.expose_secret()),
+            ];
+            let joined = scopes.join(" ");
+            let service = service.map(|service| ("service", service));
+            let form = encode(
+                fixed
+                    .into_iter()
+                    .chain(service)
+                    .chain([("scope", joined.as_str())]),
+            );
+            let mut ask = Ask::new(
+                what.clone(),
+                Method::POST,
+                realm.to_owned(),
+                &[StatusCode::OK],
+            );
+            ask.content = Content::Bytes(Bytes::from(form));
+            ask.with(CONTENT_TYPE.as_str(), "application/x-www-form-urlencoded")
+        } else {
+            let separator = if realm.contains('?') { '&' } else { '?' };
+            let url = format!("{realm}{separator}{}", encode(query.into_iter()));
+            Ask::new(what.clone(), Method::GET, url, &[StatusCode::OK])
         };
         ask = ask.with(ACCEPT.as_str(), "application/json");
         let protocol = |reason: String| Error::Protocol {

@@ -1,6 +1,7 @@
 //! Registries of all kinds, as far as they differ: a few lines each, on the loopback.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -99,7 +100,7 @@ fn serve(
         body.len()
     );
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        write!(head, "{name}: {value}\r\n").unwrap();
     }
     stream.write_all(head.as_bytes()).ok()?;
     stream.write_all(b"\r\n").ok()?;
@@ -134,11 +135,11 @@ fn blob(directory: &Path, bytes: &[u8]) -> Blob {
     }
 }
 
-fn password() -> Option<Credentials> {
-    Some(Credentials::Password {
+fn password() -> Credentials {
+    Credentials::Password {
         user: "ci".to_owned(),
         password: SecretString::from("word"),
-    })
+    }
 }
 
 /// `ci:word`, as Basic writes it.
@@ -191,7 +192,7 @@ async fn a_token_is_fetched_once_and_again_when_it_is_not_taken_any_more() {
             b"{}".to_vec(),
         )
     });
-    let session = session(&fake, directory.path(), password());
+    let session = session(&fake, directory.path(), Some(password()));
     for reference in ["one", "one", "two"] {
         let error = session.document(reference).await.unwrap_err();
         assert!(
@@ -235,7 +236,7 @@ async fn basic_is_shown_when_it_is_asked_for_and_never_where_a_redirect_leads() 
         platform: None,
         annotations: BTreeMap::new(),
     };
-    let signed_in = session(&fake, directory.path(), password());
+    let signed_in = session(&fake, directory.path(), Some(password()));
     assert_eq!(signed_in.download(&layer, &store).await.unwrap(), 5);
     let stranger = session(&fake, directory.path(), None);
     let other = Descriptor {

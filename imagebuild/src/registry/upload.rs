@@ -50,6 +50,31 @@ struct Upload {
     least: u64,
 }
 
+impl Upload {
+    /// Reads where an upload goes on; a range that the registry gives wins over what we think.
+    fn of(answer: &Response<Incoming>, from: &str, what: &str, offset: u64) -> Result<Self, Error> {
+        let protocol = |reason: &str| Error::Protocol {
+            what: what.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let from: Uri = from.parse().map_err(|_| protocol("its URL is none"))?;
+        let url = location(answer).and_then(|target| resolve(&from, &target));
+        let url = url.ok_or_else(|| protocol("the registry does not say where the upload goes"))?;
+        let header = |name: &str| answer.headers().get(name)?.to_str().ok();
+        let offset = match header(RANGE.as_str()).and_then(range_end) {
+            Some(said) if offset > 0 => said,
+            _ => offset,
+        };
+        Ok(Self {
+            url: url.to_string(),
+            offset,
+            least: header(MIN_LENGTH)
+                .and_then(|least| least.parse().ok())
+                .unwrap_or_default(),
+        })
+    }
+}
+
 /// How chunks fare.
 enum Chunked {
     Done,
@@ -160,7 +185,7 @@ impl Session {
         if answer.status() == StatusCode::CREATED {
             return Ok(None);
         }
-        let upload = self.upload_of(&answer, &self.url(""), &what, 0)?;
+        let upload = Upload::of(&answer, &self.url(""), &what, 0)?;
         self.journal(blob, &upload.url);
         Ok(Some(upload))
     }
@@ -195,7 +220,7 @@ impl Session {
                     answer => answer?,
                 };
                 *sent += length;
-                upload = self.upload_of(&answer, &upload.url, &what, upload.offset + length)?;
+                upload = Upload::of(&answer, &upload.url, &what, upload.offset + length)?;
                 self.journal(blob, &upload.url);
             }
         }
@@ -222,35 +247,6 @@ impl Session {
         Ok(Chunked::Done)
     }
 
-    /// Reads where an upload goes on; a range that the registry gives wins over what we think.
-    fn upload_of(
-        &self,
-        answer: &Response<Incoming>,
-        from: &str,
-        what: &str,
-        offset: u64,
-    ) -> Result<Upload, Error> {
-        let protocol = |reason: &str| Error::Protocol {
-            what: what.to_owned(),
-            reason: reason.to_owned(),
-        };
-        let from: Uri = from.parse().map_err(|_| protocol("its URL is none"))?;
-        let url = location(answer).and_then(|target| resolve(&from, &target));
-        let url = url.ok_or_else(|| protocol("the registry does not say where the upload goes"))?;
-        let header = |name: &str| answer.headers().get(name)?.to_str().ok();
-        let offset = match header(RANGE.as_str()).and_then(range_end) {
-            Some(said) if offset > 0 => said,
-            _ => offset,
-        };
-        Ok(Upload {
-            url: url.to_string(),
-            offset,
-            least: header(MIN_LENGTH)
-                .and_then(|least| least.parse().ok())
-                .unwrap_or_default(),
-        })
-    }
-
     /// Finds an upload that was cut, and asks the registry how much of it arrived.
     async fn journalled(&self, blob: &Blob) -> Option<Upload> {
         if blob.size <= self.options.chunk {
@@ -267,7 +263,7 @@ impl Session {
             .headers()
             .get(RANGE)
             .and_then(|range| range_end(range.to_str().ok()?));
-        let mut upload = self.upload_of(&answer, &url, &what, 0).ok()?;
+        let mut upload = Upload::of(&answer, &url, &what, 0).ok()?;
         upload.offset = said.unwrap_or(0);
         (upload.offset > 0 && upload.offset <= blob.size).then_some(upload)
     }

@@ -1,4 +1,4 @@
-//! CycloneDX 1.6, as JSON, and what it says about packages read back.
+//! `CycloneDX` 1.6, as JSON, and what it says about packages read back.
 
 use std::collections::BTreeMap;
 

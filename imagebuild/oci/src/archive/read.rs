@@ -117,7 +117,7 @@ impl<R: Read> Archive<R> {
     ///
     /// # Errors
     /// When the archive is malformed or passes a limit.
-    pub fn next(&mut self) -> Result<Option<Item>, Error> {
+    pub fn next_entry(&mut self) -> Result<Option<Item>, Error> {
         self.skip()?;
         let mut long = Long::default();
         loop {

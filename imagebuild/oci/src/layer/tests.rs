@@ -261,7 +261,10 @@ fn gnu_tar_reads_what_we_write() {
     );
 }
 
-fn refused(entries: &[(&str, u8, &str)]) -> flatten::Error {
+/// An entry of an archive: its path, its type and what it links to.
+type Hostile = (&'static str, u8, &'static str);
+
+fn refused(entries: &[Hostile]) -> flatten::Error {
     let mut archive = Vec::new();
     for (name, kind, link) in entries {
         let entry = match kind {
@@ -285,7 +288,7 @@ fn refused(entries: &[(&str, u8, &str)]) -> flatten::Error {
 
 #[test]
 fn a_hostile_layer_is_refused() {
-    let cases: [(&str, &[(&str, u8, &str)], &str); 8] = [
+    let cases: [(&str, &[Hostile], &str); 8] = [
         (
             "a whiteout of the root",
             &[(".wh.", b'0', "")],
