@@ -121,7 +121,14 @@ fn loaders_are_taken_as_they_are_and_twice_the_same() {
             let here = directory.path().join(name);
             let (store, built) = build(&here, &file, loader).unwrap();
             let names: Vec<_> = built.manifest.artifacts.iter().map(|a| &a.name).collect();
-            assert_eq!(names, ["listing.txt", "a.efi"], "{loader}");
+            let expected = [
+                "listing.txt",
+                "a.efi",
+                "sbom.cdx.json",
+                "sbom.spdx.json",
+                "provenance.json",
+            ];
+            assert_eq!(names, expected, "{loader}");
             let stored = fs::read(store.blob(&built.manifest.artifacts[1].digest)).unwrap();
             assert_eq!(stored, b"MZ loader");
             let listing = fs::read_to_string(store.blob(&built.manifest.tree)).unwrap();

@@ -107,7 +107,16 @@ fn a_child_overrides_words_and_appends_lists() {
     assert_eq!(host.kernel.as_ref().unwrap().firmware, ["firmware-bnx2"]);
     assert_eq!(
         host.roles(),
-        [Role::Kernel, Role::Initrd, Role::Rootfs, Role::Listing]
+        [
+            Role::Kernel,
+            Role::Initrd,
+            Role::Rootfs,
+            Role::Listing,
+            Role::Verity,
+            Role::Uki,
+            Role::Boot,
+            Role::BlockMap
+        ]
     );
     let base = load(&site.path().join("base")).unwrap();
     assert_eq!(base.roles(), [Role::Rootfs, Role::Listing]);

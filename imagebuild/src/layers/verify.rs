@@ -66,10 +66,14 @@ fn told(difference: &Difference) -> String {
 type BlobOf = fn(&Layer) -> &LayerBlob;
 
 /// Turns the layers of an image back into its listing, under gzip and under zstd, and says what was verified.
+/// An image that has no layers has no container form: nothing is verified.
 ///
 /// # Errors
 /// The first thing that is not as the manifest and the listing say.
 pub fn verify(store: &Layout, manifest: &Manifest, listed: &[u8]) -> Result<Vec<String>, Error> {
+    if manifest.layers.is_empty() {
+        return Ok(Vec::new());
+    }
     let encodings: [(&str, BlobOf); 2] =
         [("gzip", |layer| &layer.gzip), ("zstd", |layer| &layer.zstd)];
     let mut verified = Vec::new();

@@ -110,8 +110,8 @@ fn what_no_one_would_write_is_refused() {
         (
             "unknown use",
             "\"loader\"",
-            "\"boot\"",
-            "unusable use `boot`",
+            "\"kitchen\"",
+            "unusable use `kitchen`",
         ),
         (
             "unsorted",
@@ -194,6 +194,7 @@ files = { "ipxe.efi" = "usr/lib/ipxe/ipxe.efi" }
             entry("ipxe", Use::Loader, "1"),
             entry("libc6", Use::Install, "2"),
             entry("linux-image-6.12-amd64", Use::Kernel, "6"),
+            entry("systemd-boot-efi", Use::Boot, "257"),
         ],
     };
     (definition, lock)
@@ -202,7 +203,7 @@ files = { "ipxe.efi" = "usr/lib/ipxe/ipxe.efi" }
 #[test]
 fn a_lock_must_answer_its_definition() {
     type Change = fn(&mut Vec<Package>);
-    let cases: [(&str, Change, Option<&str>); 9] = [
+    let cases: [(&str, Change, Option<&str>); 10] = [
         ("as it was made", |_| (), None),
         (
             "no request for what is needed",
@@ -240,8 +241,13 @@ fn a_lock_must_answer_its_definition() {
         ),
         (
             "no kernel",
-            |packages| drop(packages.pop()),
+            |packages| drop(packages.remove(5)),
             Some("`linux-image-amd64`, which its lock lacks for use `kernel`"),
+        ),
+        (
+            "nothing that starts a disk",
+            |packages| drop(packages.pop()),
+            Some("`systemd-boot-efi`, which its lock lacks for use `boot`"),
         ),
         (
             "firmware that no one asked for",
