@@ -77,7 +77,7 @@ impl Loaded {
     /// # Errors
     /// When the runtime cannot be run.
     pub fn run(&self, network: Network, command: &[OsString]) -> Result<ExitStatus, Error> {
-        let mut podman = self.podman(network);
+        let mut podman = podman(network);
         if io::IsTerminal::is_terminal(&io::stdin()) {
             podman.arg("--tty");
         }
@@ -92,7 +92,7 @@ impl Loaded {
     pub fn test(&self, tree: &Digest, patience: Duration) -> Result<Outcome, Error> {
         let started = Instant::now();
         let file = format!("/{}", Checks::PATH);
-        let mut cat = self.podman(Network::None);
+        let mut cat = podman(Network::None);
         let text = ask("run", cat.arg(&self.id).args(["cat", &file]))?;
         let checks: Checks = serde_json::from_str(&text).map_err(Error::Checks)?;
         let mut results = Vec::new();
@@ -119,7 +119,7 @@ impl Loaded {
 
     fn check(&self, check: &CheckCommand, left: Duration) -> Result<Option<String>, Error> {
         let seconds = left.as_secs().min(check.timeout_seconds.into()).max(1);
-        let mut podman = self.podman(Network::None);
+        let mut podman = podman(Network::None);
         podman.arg("--timeout").arg(seconds.to_string());
         let output = podman
             .arg(&self.id)
@@ -134,15 +134,16 @@ impl Loaded {
         let problem = format!("{}: {}", output.status, line.unwrap_or("it said nothing"));
         Ok(Some(problem.chars().take(REASON).collect()))
     }
+}
 
-    fn podman(&self, network: Network) -> Command {
-        let mut podman = Command::new(RUNTIME);
-        podman.args(["run", "--rm"]);
-        if network == Network::None {
-            podman.arg("--network=none");
-        }
-        podman
+/// The command that runs a container once.
+fn podman(network: Network) -> Command {
+    let mut podman = Command::new(RUNTIME);
+    podman.args(["run", "--rm"]);
+    if network == Network::None {
+        podman.arg("--network=none");
     }
+    podman
 }
 
 /// Runs the runtime and returns what it answers.

@@ -23,12 +23,12 @@ mod pem;
 mod program;
 
 /// A key or certificate that is longer is none.
-const LONGEST: u64 = 64 * 1024;
+const LONGEST: usize = 64 * 1024;
 /// `WIN_CERTIFICATE` begins with its length, revision 2.0 and the type PKCS#7 (PE format, "attribute certificate table").
 const ENTRY: u32 = 8;
 const REVISION_AND_TYPE: [u8; 4] = [0x00, 0x02, 0x02, 0x00];
 /// Entries of that table begin at multiples of eight.
-const ALIGNMENT: u64 = 8;
+const ALIGNMENT: usize = 8;
 
 /// Why a program was not signed.
 #[derive(Debug, thiserror::Error)]
@@ -166,12 +166,12 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
         source,
     };
     // Once, so that no half of a key is left behind where it grew.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
     let file = File::open(path).map_err(failed)?;
-    file.take(LONGEST + 1)
+    file.take(LONGEST as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
-    if bytes.len() as u64 > LONGEST {
+    if bytes.len() > LONGEST {
         return Err(failed(io::ErrorKind::FileTooLarge.into()));
     }
     Ok(bytes)
@@ -194,7 +194,7 @@ fn hash(from: &mut File, layout: &Program, length: u64) -> io::Result<[u8; 32]> 
         let mut part = BufReader::new(&mut *from).take(range.end - range.start);
         io::copy(&mut part, &mut Hashing(&mut hash))?;
     }
-    hash.update(&[0; ALIGNMENT as usize][..filling(length)]);
+    hash.update(filling(length));
     Ok(hash.finalize().into())
 }
 
@@ -211,8 +211,14 @@ impl Write for Hashing<'_> {
     }
 }
 
-fn filling(length: u64) -> usize {
-    (length.next_multiple_of(ALIGNMENT) - length) as usize
+/// The zeros between the end of a program and its table.
+fn filling(length: u64) -> &'static [u8] {
+    let aligned = length.next_multiple_of(ALIGNMENT as u64);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "it is less than the alignment"
+    )]
+    &[0; ALIGNMENT][..(aligned - length) as usize]
 }
 
 /// Wraps the message as an entry of the program's table of certificates.
@@ -224,7 +230,7 @@ fn table(message: &[u8]) -> Vec<u8> {
         .to_vec();
     table.extend(REVISION_AND_TYPE);
     table.extend(message);
-    table.resize(length.next_multiple_of(ALIGNMENT as usize), 0);
+    table.resize(length.next_multiple_of(ALIGNMENT), 0);
     table
 }
 
@@ -244,9 +250,9 @@ fn write(
         .open(path)?;
     from.seek(SeekFrom::Start(0))?;
     io::copy(from, &mut to)?;
-    to.write_all(&[0; ALIGNMENT as usize][..filling(length)])?;
+    to.write_all(filling(length))?;
     to.write_all(table)?;
-    let at = u32::try_from(length.next_multiple_of(ALIGNMENT));
+    let at = u32::try_from(length.next_multiple_of(ALIGNMENT as u64));
     let at = at.map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     let size = u32::try_from(table.len()).unwrap_or_default();
     to.seek(SeekFrom::Start(layout.directory_at))?;

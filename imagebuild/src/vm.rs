@@ -160,9 +160,9 @@ impl Folder {
         let mut places = Places::of(store, manifest)?;
         if let Some(signer) = signer {
             for (place, name) in [(&mut places.boot, "boot.efi"), (&mut places.uki, "uki.efi")] {
-                let signed = self.0.path().join(name);
-                signer.sign(place, &signed)?;
-                *place = signed;
+                let copy = self.0.path().join(name);
+                signer.sign(place, &copy)?;
+                *place = copy;
             }
         }
         let disk = Disk::from_places(manifest, &places)?;

@@ -7,13 +7,15 @@ use std::io;
 use crate::{Guid, ReadAt, SECTOR};
 
 /// Entries of a table.
-const ENTRIES: u64 = 128;
+const ENTRIES: u32 = 128;
 /// Size of an entry.
-const ENTRY: u64 = 128;
+const ENTRY: u32 = 128;
+/// Size of a table.
+const TABLE: usize = (ENTRIES * ENTRY) as usize;
 /// Sectors of a table.
-const TABLE_SECTORS: u64 = ENTRIES * ENTRY / SECTOR;
+const TABLE_SECTORS: u64 = TABLE as u64 / SECTOR;
 /// Size of the header.
-const HEADER: usize = 92;
+const HEADER: u32 = 92;
 
 /// Partition types, as the UEFI and the discoverable partitions specifications name them.
 pub mod kind {
@@ -103,14 +105,14 @@ pub fn encode(disk: Guid, size: u64, partitions: &[Partition]) -> Tables {
     let header = |own: u64, other: u64, table: u64| {
         let mut header = Vec::with_capacity(512);
         header.extend(b"EFI PART\0\0\x01\0");
-        header.extend((HEADER as u32).to_le_bytes());
+        header.extend(HEADER.to_le_bytes());
         header.extend([0; 8]);
         for number in [own, other, 2 + TABLE_SECTORS, last - 1 - TABLE_SECTORS] {
             header.extend(number.to_le_bytes());
         }
         header.extend(disk.mixed());
         header.extend(table.to_le_bytes());
-        for number in [ENTRIES as u32, ENTRY as u32, crc32(&entries)] {
+        for number in [ENTRIES, ENTRY, crc32(&entries)] {
             header.extend(number.to_le_bytes());
         }
         let checksum = crc32(&header);
@@ -139,7 +141,7 @@ fn encode_entries(partitions: &[Partition]) -> Vec<u8> {
         name.for_each(|unit| entries.extend(unit.to_le_bytes()));
         entries.resize(start + ENTRY as usize, 0);
     }
-    entries.resize((ENTRIES * ENTRY) as usize, 0);
+    entries.resize(TABLE, 0);
     entries
 }
 
@@ -159,13 +161,13 @@ fn protective_mbr(last: u64) -> Vec<u8> {
 /// # Errors
 /// When it cannot be read, or is not one.
 pub fn read(disk: &dyn ReadAt) -> Result<Vec<Partition>, Error> {
-    let mut header = [0; HEADER];
+    let mut header = [0; HEADER as usize];
     disk.read_exact_at(SECTOR, &mut header)
         .map_err(Error::Read)?;
     if &header[..8] != b"EFI PART" {
         return Err(Error::Malformed("it has no signature"));
     }
-    if word(&header, 12) as usize != HEADER {
+    if word(&header, 12) != HEADER {
         return Err(Error::Malformed("its header is of another size"));
     }
     let mut unsigned = header;
@@ -173,12 +175,12 @@ pub fn read(disk: &dyn ReadAt) -> Result<Vec<Partition>, Error> {
     if crc32(&unsigned) != word(&header, 16) {
         return Err(Error::Malformed("the checksum of its header is wrong"));
     }
-    if u64::from(word(&header, 80)) != ENTRIES || u64::from(word(&header, 84)) != ENTRY {
+    if word(&header, 80) != ENTRIES || word(&header, 84) != ENTRY {
         return Err(Error::Malformed("it has not 128 entries of 128 bytes"));
     }
     let table = double(&header, 72).checked_mul(SECTOR);
     let table = table.ok_or(Error::Malformed("it stands outside of the disk"))?;
-    let mut entries = vec![0; (ENTRIES * ENTRY) as usize];
+    let mut entries = vec![0; TABLE];
     disk.read_exact_at(table, &mut entries)
         .map_err(Error::Read)?;
     if crc32(&entries) != word(&header, 88) {

@@ -38,10 +38,10 @@ impl Guid {
     /// As GPT stores it: the first three groups with their lowest byte first.
     #[must_use]
     pub fn mixed(self) -> [u8; 16] {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = self.0;
-        let mut mixed = [0; 16];
-        mixed[..8].copy_from_slice(&[d, c, b, a, f, e, h, g]);
-        mixed[8..].copy_from_slice(&rest);
+        let mut mixed = self.0;
+        mixed[..4].reverse();
+        mixed[4..6].reverse();
+        mixed[6..8].reverse();
         mixed
     }
 

@@ -178,10 +178,11 @@ mod tests {
         let mut expected = Vec::new();
         let runs = [0, RUN, 2 * RUN + 7, BLOCK + 1];
         for zeros in (1..600).chain(runs) {
-            gzip.data(&data[..zeros as usize % 70_000]).unwrap();
+            let count = usize::try_from(zeros).unwrap();
+            gzip.data(&data[..count % 70_000]).unwrap();
             gzip.zeros(zeros).unwrap();
-            expected.extend(&data[..zeros as usize % 70_000]);
-            expected.resize(expected.len() + zeros as usize, 0);
+            expected.extend(&data[..count % 70_000]);
+            expected.resize(expected.len() + count, 0);
         }
         gzip.finish().unwrap();
         let bytes = out.into_inner();

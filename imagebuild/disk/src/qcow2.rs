@@ -9,12 +9,15 @@ use std::sync::Mutex;
 use crate::{Extents, ReadAt, Source};
 
 /// Size of a cluster that is written.
-const CLUSTER: u64 = 64 << 10;
-const HEADER: usize = 104;
+const CLUSTER: u64 = CLUSTER_BYTES as u64;
+const CLUSTER_BYTES: usize = 64 << 10;
+const HEADER: u32 = 104;
 /// Reference counts in a cluster, of two bytes each.
 const COUNTS: u64 = CLUSTER / 2;
 /// Entries of a table in a cluster.
-const ENTRIES: u64 = CLUSTER / 8;
+const ENTRIES: u64 = GROUP as u64;
+/// As many clusters of the disk, which one second table tells of.
+const GROUP: usize = CLUSTER_BYTES / 8;
 /// The cluster is used once.
 const COPIED: u64 = 1 << 63;
 /// What an offset in a table is made of.
@@ -60,7 +63,7 @@ struct Plan {
 impl Plan {
     fn of(allocated: &[bool]) -> Self {
         let data = allocated.iter().filter(|used| **used).count() as u64;
-        let groups = allocated.chunks(ENTRIES as usize);
+        let groups = allocated.chunks(GROUP);
         let second = groups.filter(|group| group.contains(&true)).count() as u64;
         let first = (allocated.len() as u64).div_ceil(ENTRIES).div_ceil(ENTRIES);
         let mut plan = Self {
@@ -102,7 +105,7 @@ pub fn compose(disk: &Extents) -> Extents {
     let plan = Plan::of(&allocated);
     let (mut first, mut second) = (Vec::new(), Vec::new());
     let mut next = plan.data_at();
-    for group in allocated.chunks(ENTRIES as usize) {
+    for group in allocated.chunks(GROUP) {
         if !group.contains(&true) {
             first.extend(0u64.to_be_bytes());
             continue;
@@ -115,7 +118,7 @@ pub fn compose(disk: &Extents) -> Extents {
         }
         pad(&mut second);
     }
-    let entries = allocated.len().div_ceil(ENTRIES as usize);
+    let entries = allocated.len().div_ceil(GROUP);
     pad(&mut first);
     let mut count_table = Vec::new();
     for index in 0..plan.counts {
@@ -148,7 +151,7 @@ pub fn compose(disk: &Extents) -> Extents {
 }
 
 fn pad(bytes: &mut Vec<u8>) {
-    bytes.resize(bytes.len().next_multiple_of(CLUSTER as usize), 0);
+    bytes.resize(bytes.len().next_multiple_of(CLUSTER_BYTES), 0);
 }
 
 fn header(size: u64, entries: usize, plan: &Plan) -> Vec<u8> {
@@ -170,7 +173,7 @@ fn header(size: u64, entries: usize, plan: &Plan) -> Vec<u8> {
     header.extend([0; 12 + 24]);
     // Counts of 16 bits.
     header.extend(4u32.to_be_bytes());
-    header.extend((HEADER as u32).to_be_bytes());
+    header.extend(HEADER.to_be_bytes());
     pad(&mut header);
     header
 }
@@ -196,7 +199,7 @@ impl std::fmt::Debug for Disk<'_> {
 /// # Errors
 /// When it is none, damaged, or uses what is not known here.
 pub fn open(file: &dyn ReadAt) -> Result<Disk<'_>, Error> {
-    let mut header = [0; HEADER];
+    let mut header = [0; HEADER as usize];
     file.read_exact_at(0, &mut header).map_err(Error::Read)?;
     let number = |at: usize, width: usize| {
         let digits = header[at..at + width].iter();

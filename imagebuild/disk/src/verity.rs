@@ -11,7 +11,10 @@ use sha2::Digest as _;
 use crate::Guid;
 
 /// Size of data blocks and of hash blocks.
-pub const BLOCK: u64 = 4096;
+pub const BLOCK: u64 = BLOCK_SIZE as u64;
+/// The same, as the superblock has it and as memory is counted.
+const BLOCK_SIZE: u32 = 4096;
+const BLOCK_BYTES: usize = BLOCK_SIZE as usize;
 /// Hashes in a block.
 const FAN_OUT: u64 = BLOCK / 32;
 
@@ -65,12 +68,12 @@ pub fn write(mut data: impl Read, seed: Seed, mut out: impl Write) -> io::Result
     let hash = |block: &[u8]| -> [u8; 32] { salted.clone().chain_update(block).finalize().into() };
     let mut lowest = Vec::new();
     let mut blocks = 0u64;
-    let mut buffer = vec![0; 64 * BLOCK as usize];
+    let mut buffer = vec![0; 64 * BLOCK_BYTES];
     loop {
         let length = fill(&mut data, &mut buffer)?;
-        let padded = length.next_multiple_of(BLOCK as usize);
+        let padded = length.next_multiple_of(BLOCK_BYTES);
         buffer[length..padded].fill(0);
-        for block in buffer[..padded].chunks_exact(BLOCK as usize) {
+        for block in buffer[..padded].chunks_exact(BLOCK_BYTES) {
             lowest.extend(hash(block));
             blocks += 1;
         }
@@ -84,8 +87,8 @@ pub fn write(mut data: impl Read, seed: Seed, mut out: impl Write) -> io::Result
     }
     let mut levels = vec![lowest];
     while let Some(level) = levels.last_mut().filter(|level| level.len() > 32) {
-        level.resize(level.len().next_multiple_of(BLOCK as usize), 0);
-        let above = level.chunks_exact(BLOCK as usize).flat_map(hash).collect();
+        level.resize(level.len().next_multiple_of(BLOCK_BYTES), 0);
+        let above = level.chunks_exact(BLOCK_BYTES).flat_map(hash).collect();
         levels.push(above);
     }
     let root = levels.pop().unwrap_or_default();
@@ -98,20 +101,20 @@ pub fn write(mut data: impl Read, seed: Seed, mut out: impl Write) -> io::Result
 }
 
 fn superblock(seed: Seed, data_blocks: u64) -> Vec<u8> {
-    let mut block = Vec::with_capacity(BLOCK as usize);
+    let mut block = Vec::with_capacity(BLOCK_BYTES);
     block.extend(b"verity\0\0");
     block.extend(1u32.to_le_bytes());
     block.extend(1u32.to_le_bytes());
     block.extend(seed.uuid.0);
     block.extend(b"sha256");
     block.resize(64, 0);
-    block.extend((BLOCK as u32).to_le_bytes());
-    block.extend((BLOCK as u32).to_le_bytes());
+    block.extend(BLOCK_SIZE.to_le_bytes());
+    block.extend(BLOCK_SIZE.to_le_bytes());
     block.extend(data_blocks.to_le_bytes());
     block.extend(32u16.to_le_bytes());
     block.extend([0; 6]);
     block.extend(seed.salt);
-    block.resize(BLOCK as usize, 0);
+    block.resize(BLOCK_BYTES, 0);
     block
 }
 

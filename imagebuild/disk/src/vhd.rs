@@ -7,7 +7,8 @@ use std::io;
 use crate::{Extents, Guid, MIB, ReadAt, Window};
 
 /// Size of the footer.
-pub const FOOTER: u64 = 512;
+pub const FOOTER: u64 = FOOTER_BYTES as u64;
+const FOOTER_BYTES: usize = 512;
 /// The name of the region in compositions.
 pub const REGION: &str = "VHD footer";
 /// 2000-01-01 in seconds since 1970: where the format's clock starts.
@@ -36,7 +37,7 @@ pub fn compose(disk: &Extents, guid: Guid, source_date: i64) -> Extents {
 /// The footer of a disk.
 #[must_use]
 pub fn footer(size: u64, guid: Guid, source_date: i64) -> Vec<u8> {
-    let mut footer = Vec::with_capacity(512);
+    let mut footer = Vec::with_capacity(FOOTER_BYTES);
     footer.extend(b"conectix");
     // Reserved bit of the features, version 1.0, no further header.
     footer.extend([0, 0, 0, 2, 0, 1, 0, 0]);
@@ -54,7 +55,7 @@ pub fn footer(size: u64, guid: Guid, source_date: i64) -> Vec<u8> {
     footer.extend(2u32.to_be_bytes());
     footer.extend([0; 4]);
     footer.extend(guid.0);
-    footer.resize(512, 0);
+    footer.resize(FOOTER_BYTES, 0);
     let sum = checksum(&footer);
     footer[CHECKSUM].copy_from_slice(&sum.to_be_bytes());
     footer
@@ -97,7 +98,7 @@ fn geometry(size: u64) -> [u8; 4] {
 pub fn open(file: &dyn ReadAt) -> Result<Window<'_>, Error> {
     let size = file.size().checked_sub(FOOTER);
     let size = size.ok_or(Error::Malformed("it is shorter than its footer"))?;
-    let mut footer = [0; FOOTER as usize];
+    let mut footer = [0; FOOTER_BYTES];
     file.read_exact_at(size, &mut footer).map_err(Error::Read)?;
     let number = |at: usize| {
         let mut bytes = [0; 8];

@@ -15,12 +15,16 @@ pub(super) const SET: u8 = 0x31;
 pub(super) fn value(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len();
     let mut bytes = vec![tag];
-    if length < 0x80 {
-        bytes.push(length as u8);
+    if let Ok(short @ ..0x80) = u8::try_from(length) {
+        bytes.push(short);
     } else {
         let digits = length.to_be_bytes();
         let first = digits.iter().position(|byte| *byte != 0).unwrap_or(0);
         let digits = &digits[first..];
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a length has eight digits at most"
+        )]
         bytes.push(0x80 | digits.len() as u8);
         bytes.extend(digits);
     }

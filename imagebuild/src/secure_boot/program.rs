@@ -52,14 +52,14 @@ impl Program {
         if head.get(..2) != Some(b"MZ") {
             return Err(SHORT);
         }
-        let coff = number(head, 60, 4).ok_or(SHORT)? as usize;
+        let coff = number(head, 60, 4).and_then(offset).ok_or(SHORT)?;
         if head.get(coff..).and_then(|rest| rest.get(..4)) != Some(b"PE\0\0") {
             return Err(SHORT);
         }
         let field = |at: usize, size| number(head, coff.checked_add(at)?, size);
-        let sections = field(6, 2).ok_or(SHORT)? as usize;
+        let sections = field(6, 2).and_then(offset).ok_or(SHORT)?;
         let optional = coff + 24;
-        let sections_at = optional + field(20, 2).ok_or(SHORT)? as usize;
+        let sections_at = optional + field(20, 2).and_then(offset).ok_or(SHORT)?;
         if field(24, 2) != Some(MAGIC.into()) {
             return Err("it is no program for 64 bits");
         }
@@ -103,6 +103,10 @@ impl Program {
             ],
         })
     }
+}
+
+fn offset(number: u64) -> Option<usize> {
+    usize::try_from(number).ok()
 }
 
 fn number(bytes: &[u8], at: usize, size: usize) -> Option<u64> {

@@ -1,4 +1,4 @@
-//! The outcome of a trial as a JUnit file, which CI systems show.
+//! The outcome of a trial as a `JUnit` file, which CI systems show.
 //!
 //! It writes; what a host said is text to it, and no markup.
 

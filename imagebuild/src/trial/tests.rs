@@ -33,9 +33,9 @@ fn verdict(word: &str, tree: &[u8]) -> String {
 #[test]
 fn a_verdict_ends_the_trial() {
     let long = Duration::from_secs(50);
-    let (outcome, log) = tried(&verdict("healthy", b"tree"), long);
+    let (outcome, console) = tried(&verdict("healthy", b"tree"), long);
     assert!(outcome.is_good(), "{outcome:?}");
-    assert!(log.starts_with("noise\n"), "{log}");
+    assert!(console.starts_with("noise\n"), "{console}");
     let (outcome, _) = tried(&verdict("unhealthy", b"tree"), long);
     assert!(
         !outcome.is_good() && outcome.failure.is_none(),

@@ -52,9 +52,8 @@ impl Accelerator {
     pub fn choose(choice: Choice, architecture: &str, firmware: &Firmware) -> Self {
         match choice {
             Choice::Kvm => Self::Kvm,
-            Choice::Software => Self::Software,
             Choice::Auto if works(architecture, firmware).unwrap_or(false) => Self::Kvm,
-            Choice::Auto => Self::Software,
+            Choice::Auto | Choice::Software => Self::Software,
         }
     }
 

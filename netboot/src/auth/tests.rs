@@ -265,12 +265,12 @@ async fn a_lost_first_token_is_replaced_offline_and_recorded() {
         assert_eq!(done.made, made);
     }
 
-    let mode = std::os::unix::fs::PermissionsExt::mode(
+    let permissions = std::os::unix::fs::PermissionsExt::mode(
         &std::fs::metadata(data.join(FIRST_FILE))
             .unwrap()
             .permissions(),
     );
-    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(permissions & 0o777, 0o600);
     let made = std::fs::read_to_string(data.join(FIRST_FILE)).unwrap();
     let mut store = Sqlite::open(data).await.unwrap();
     let stored = store.load().await.unwrap();

@@ -96,7 +96,7 @@ impl Operator {
         let (event, follow) = watch::channel(loaded.event);
         let (targets, polling) = watch::channel(poll::Targets::default());
         let (polled, answers) = mpsc::channel(16);
-        let (wishes, wished) = mpsc::channel(WISHES);
+        let (wishes, asked) = mpsc::channel(WISHES);
         let parts = Parts {
             places,
             clock,
@@ -113,7 +113,7 @@ impl Operator {
         let task = tokio::spawn(async move {
             tokio::select! {
                 () = executor.run() => {}
-                () = poll::run(polling, wished, polled, clock) => {}
+                () = poll::run(polling, asked, polled, clock) => {}
             }
         });
         let operator = Self {

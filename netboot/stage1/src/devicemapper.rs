@@ -84,7 +84,8 @@ fn head(name: &str, length: usize) -> Vec<u8> {
     buffer[0] = 4;
     let size = u32::try_from(length).unwrap_or_default();
     buffer[12..16].copy_from_slice(&size.to_le_bytes());
-    buffer[16..20].copy_from_slice(&(HEAD as u32).to_le_bytes());
+    let data = u32::try_from(HEAD).unwrap_or_default();
+    buffer[16..20].copy_from_slice(&data.to_le_bytes());
     buffer[NAME..NAME + name.len()].copy_from_slice(name.as_bytes());
     buffer
 }
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!(buffer.len(), HEAD + 48);
         let expected: [(usize, &[u8]); 10] = [
             (0, &[4, 0, 0, 0, 0]),
-            (12, &[(HEAD + 48 - 256) as u8, 1, 0, 0]),
+            (12, &[0x68, 1, 0, 0]),
             (16, &[0x38, 1, 0, 0]),
             (20, &[1, 0, 0, 0]),
             (28, &[1, 0, 0, 0]),

@@ -71,11 +71,8 @@ impl Guid {
 impl fmt::Display for Guid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = format!("{:032x}", self.0);
-        let (a, rest) = text.split_at(8);
-        let (b, rest) = rest.split_at(4);
-        let (c, rest) = rest.split_at(4);
-        let (d, e) = rest.split_at(4);
-        write!(f, "{a}-{b}-{c}-{d}-{e}")
+        let groups = [0..8, 8..12, 12..16, 16..20, 20..32].map(|group| &text[group]);
+        f.write_str(&groups.join("-"))
     }
 }
 
