@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::ghost::Manner;
+use e2e::ghost::{Event, Manner};
 use e2e::haunted::{Haunted, IMAGES};
 use e2e::need;
 use e2e::rig::{check, printed};
@@ -18,6 +18,17 @@ use ipmi::{Identity, ResetKind};
 /// The walk is cut into this many parts, which run side by side.
 const PARTS: usize = 4;
 
+/// What a deploy certainly comes by. Packets are counted a little differently each time, so a step
+/// that the walk happened to miss is killed at by its name.
+const MILESTONES: [&str; 6] = [
+    ": off",
+    ": on",
+    "set boot",
+    "script",
+    "credential",
+    "report",
+];
+
 /// Deploys again and again, and kills the appliance at one more step each time, beginning with the
 /// step of this number; returns what was cut.
 fn walk(part: usize) -> Vec<String> {
@@ -26,41 +37,52 @@ fn walk(part: usize) -> Vec<String> {
     let mut steps = Vec::new();
     for kill_at in (part..).step_by(PARTS) {
         let image = IMAGES[(steps.len() + 1) % 2];
-        let before = haunted.ghost.acts().len();
-        haunted.deploy(image);
-        let mut seen = 0;
-        let mut killed = None;
-        let begun = Instant::now();
-        // An off that may be lost is sent again only after 75 s without an effect.
-        let history = haunted.play(Duration::from_mins(4), |rig, event| {
-            if seen == kill_at {
-                killed = Some(format!("{:?} {}", event.moment, event.what));
-                rig.kill();
-                // What was on its way to the dead is lost, what was done stays done.
-                match event.moment {
-                    Moment::Before => event.silence(),
-                    Moment::After => event.proceed(),
-                }
-                rig.serve().expect("it starts again");
-            } else {
-                event.proceed();
-            }
-            seen += 1;
-        });
-        let acts = haunted.ghost.acts().split_off(before);
-        let story = format!("killed at {kill_at}, {killed:?}: {acts:?}, {history:#?}");
-        assert_eq!(acts, [ResetKind::ForceOff, ResetKind::On], "{story}");
-        assert_eq!(history[0].outcome, "healthy", "{story}");
-        assert_eq!(history[0].image, image, "{story}");
         // There was no such step any more: all of them were walked.
-        let Some(step) = killed else { break };
-        eprintln!(
-            "killed at {kill_at}, {step}: well after {} s",
-            begun.elapsed().as_secs()
-        );
+        let Some(step) = cut(&mut haunted, image, |seen, _| seen == kill_at) else {
+            break;
+        };
         steps.push(step);
     }
     steps
+}
+
+/// Deploys and kills the appliance once, at the first event that is meant; returns which that was.
+fn cut(
+    haunted: &mut Haunted,
+    image: &str,
+    meant: impl Fn(usize, &Event) -> bool,
+) -> Option<String> {
+    let before = haunted.ghost.acts().len();
+    haunted.deploy(image);
+    let mut seen = 0;
+    let mut killed = None;
+    let begun = Instant::now();
+    // An off that may be lost is sent again only after 75 s without an effect.
+    let history = haunted.play(Duration::from_mins(4), |rig, event| {
+        if killed.is_none() && meant(seen, &event) {
+            killed = Some(format!("{:?} {}", event.moment, event.what));
+            rig.kill();
+            // What was on its way to the dead is lost, what was done stays done.
+            match event.moment {
+                Moment::Before => event.silence(),
+                Moment::After => event.proceed(),
+            }
+            rig.serve().expect("it starts again");
+        } else {
+            event.proceed();
+        }
+        seen += 1;
+    });
+    let acts = haunted.ghost.acts().split_off(before);
+    let story = format!("killed at {killed:?}: {acts:?}, {history:#?}");
+    assert_eq!(acts, [ResetKind::ForceOff, ResetKind::On], "{story}");
+    assert_eq!(history[0].outcome, "healthy", "{story}");
+    assert_eq!(history[0].image, image, "{story}");
+    if let Some(step) = &killed {
+        let took = begun.elapsed().as_secs();
+        eprintln!("killed at {step}: well after {took} s");
+    }
+    killed
 }
 
 #[test]
@@ -74,17 +96,23 @@ fn a_killed_appliance_ends_its_deploy_and_switches_nothing_twice() {
     let walked = parts
         .into_iter()
         .map(|part| part.join().expect("a part ends well"));
-    let steps: Vec<String> = walked.flatten().collect();
+    let mut steps: Vec<String> = walked.flatten().collect();
+    let missed = |name: &&str| !steps.iter().any(|seen| seen.contains(name));
+    let missed: Vec<&str> = MILESTONES.into_iter().filter(missed).collect();
+    if !missed.is_empty() {
+        let mut haunted = Haunted::new();
+        haunted.settle();
+        for (name, number) in missed.into_iter().zip(1..) {
+            let step = cut(&mut haunted, IMAGES[number % 2], |_, event| {
+                event.what.contains(name)
+            });
+            steps.push(step.unwrap_or_else(|| panic!("a deploy has no `{name}`")));
+        }
+    }
     eprintln!(
         "the appliance was killed at {} steps of a deploy",
         steps.len()
     );
-    for step in ["off", "on", "boot", "script", "credential", "report"] {
-        assert!(
-            steps.iter().any(|seen| seen.contains(step)),
-            "no `{step}` in {steps:#?}"
-        );
-    }
 }
 
 #[test]
