@@ -132,7 +132,8 @@ async fn lost_packets_cost_time_and_no_answers() {
         ));
     }
     let pace = Pace {
-        wait: Duration::from_millis(100),
+        // Longer than a busy machine keeps fifty simulators from answering.
+        wait: Duration::from_millis(400),
         tries: 12,
         ..Pace::default()
     };
