@@ -137,6 +137,9 @@ fn try_early(rig: &Rig, papers: &Papers) {
     assert!(body.contains("door"), "{body}");
 }
 
+/// What it is, the answer that it deserves, the credential, the path and the body.
+type Case<'a> = (&'a str, (u16, &'a str), &'a str, &'a str, &'a Value);
+
 /// What is tried when the host has handed over and is well.
 fn try_late(haunted: &Haunted, old: &Papers) {
     let rig = &haunted.rig;
@@ -160,7 +163,6 @@ fn try_late(haunted: &Haunted, old: &Papers) {
         )
     };
     let well = report(2, Stage::Healthy { tree: *tree });
-    type Case<'a> = (&'a str, (u16, &'a str), &'a str, &'a str, &'a Value);
     let cases: [Case<'_>; 7] = [
         (
             "a report said again",
