@@ -64,6 +64,24 @@ pub fn resolve(store: &Layout, image: &ImageRef) -> Result<Bootable, ImageError>
     })
 }
 
+/// Makes sure that the store has all that a host needs to boot an image, by name and size.
+///
+/// # Errors
+/// When the store does not hold it, or not whole.
+pub fn look(store: &Layout, image: &netboot_core::lifecycle::Image) -> Result<(), ImageError> {
+    let found = resolve(
+        store,
+        &ImageRef {
+            name: image.name.as_str().into(),
+            digest: Some(image.manifest),
+        },
+    )?;
+    for artifact in [&found.kernel_artifact, &found.initrd, &found.rootfs] {
+        store.check_size(artifact)?;
+    }
+    Ok(())
+}
+
 /// Returns which image it is, for a host's generations.
 #[must_use]
 pub fn identity(image: &Bootable) -> netboot_core::lifecycle::Image {

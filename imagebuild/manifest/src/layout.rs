@@ -326,7 +326,11 @@ impl Layout {
         }
     }
 
-    fn check_size(&self, artifact: &Artifact) -> Result<(), Error> {
+    /// Compares the size of an artifact with what its manifest promises, and reads nothing of it.
+    ///
+    /// # Errors
+    /// When it is absent, or of another size.
+    pub fn check_size(&self, artifact: &Artifact) -> Result<(), Error> {
         let path = self.blob(&artifact.digest);
         let found = match fs::metadata(&path) {
             Ok(metadata) => metadata.len(),

@@ -8,9 +8,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use image_manifest::Stage;
+use image_manifest::layout::Layout;
 use ipmi::Identity;
 use netboot_core::lifecycle::{
-    Event, HostState, NoteKind, Operation, Policy, PowerIntent, Said, Watch,
+    Event, Goal, HostState, NoteKind, Operation, Policy, PowerIntent, Said, Watch,
 };
 use netboot_core::site::Site;
 use tokio::sync::{mpsc, watch};
@@ -28,6 +29,7 @@ use super::rollouts::Kept;
 use super::round::{Round, Told, is_alarming};
 use super::{Chosen, Command, Place};
 use crate::cli::report::chain;
+use crate::images;
 use crate::serve::HEARTBEAT_SECONDS;
 use crate::store::{Change, StoreError, Urgency, Writer};
 
@@ -43,6 +45,7 @@ pub(super) struct Executor {
     pub(super) place: Place,
     pub(super) places: watch::Receiver<Place>,
     pub(super) clock: Clock,
+    pub(super) images: Layout,
     pub(super) writer: Writer,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) metrics: Metrics,
@@ -80,6 +83,8 @@ pub(super) struct Executor {
 pub(super) struct Parts {
     pub(super) places: watch::Receiver<Place>,
     pub(super) clock: Clock,
+    /// The store that hosts boot from.
+    pub(super) images: Layout,
     pub(super) writer: Writer,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) metrics: Metrics,
@@ -107,6 +112,7 @@ impl Executor {
             place,
             places,
             clock: parts.clock,
+            images: parts.images,
             writer: parts.writer,
             ledger: parts.ledger,
             metrics: parts.metrics,
@@ -175,7 +181,12 @@ impl Executor {
     }
 
     /// Takes commands in order; what hosts do is stored together.
+    ///
+    /// Who had the site replaced and then asks is answered by the new one.
     async fn serve(&mut self, batch: &mut Vec<Command>) {
+        if self.places.has_changed().unwrap_or(false) {
+            self.moved().await;
+        }
         let mut round = Round::new(self.clock.now());
         let mut waiting = Vec::new();
         for command in batch.drain(..) {
@@ -354,9 +365,14 @@ impl Executor {
         });
     }
 
-    /// Something is about to take the power from a host: it may, when that is on disk and still asked for.
+    /// Something is about to take the power from a host: it may, when that is on disk and still asked for, and the
+    /// store still has what the host is to boot then.
     async fn sending(&mut self, sending: Sending) {
         let (host, operation) = (&sending.host, sending.operation);
+        if let Err(gone) = self.boots_again(host).await {
+            drop(sending.leave.send(Err(gone)));
+            return;
+        }
         let mut round = Round::new(self.clock.now());
         self.take(&mut round, host, &Event::Sending { operation });
         let stored = self.commit(round, None).await;
@@ -369,6 +385,29 @@ impl Executor {
             Ok(()) => Ok(()),
         };
         drop(sending.leave.send(leave));
+    }
+
+    /// Makes sure that what a host is being deployed to can be served: between the order and the power off somebody
+    /// may have swept the store.
+    async fn boots_again(&self, host: &str) -> Result<(), String> {
+        let state = self.hosts.get(host);
+        let work = state.and_then(HostState::work);
+        let Some(Goal::Deploy { generation }) = work.map(|work| &work.goal) else {
+            return Ok(());
+        };
+        let Some(known) = state.and_then(|state| state.generation(*generation)) else {
+            return Ok(());
+        };
+        let (store, image) = (self.images.clone(), known.image.clone());
+        let looked = tokio::task::spawn_blocking(move || images::look(&store, &image)).await;
+        let gone = match looked {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => chain(&error),
+            Err(error) => chain(&error),
+        };
+        Err(format!(
+            "it is not switched off, since it could not boot again: {gone}; bring the image back, or deploy another"
+        ))
     }
 
     /// An operation on a host's power ended.

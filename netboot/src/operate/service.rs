@@ -100,6 +100,7 @@ impl Operator {
         let parts = Parts {
             places,
             clock,
+            images: with.images.clone(),
             writer: with.writer,
             ledger: with.ledger,
             metrics: Metrics::new(registry),

@@ -40,7 +40,8 @@ pub(super) fn meddled(state: &HostState, member: &Member, intent: &str) -> Optio
 
 impl Rollout {
     /// Tells whether one of its hosts waits for somebody to start it by hand, for a day if need be:
-    /// it serves on meanwhile, so it takes no room, and no later batch waits for it.
+    /// it serves on meanwhile, so it takes no room, and no later batch waits for it once another host
+    /// of its own is healthy.
     #[must_use]
     pub fn waits_for_hands(&self, member: &Member, state: &HostState) -> bool {
         let Some(work) = state.work().filter(|work| work.stage == Stage::Waiting) else {

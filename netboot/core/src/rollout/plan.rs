@@ -2,7 +2,7 @@
 //!
 //! It refuses to begin a host beyond a cap, after a halt, or that somebody else has changed meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::ask::{Action, Fleet, Note, Planned};
@@ -263,12 +263,20 @@ impl Planner<'_, '_> {
         }
     }
 
-    /// Comes to the next batch when all before it have ended. Who waits for hands holds up none:
-    /// that may take a day, and says nothing of the image. A canary has to be healthy all the same.
+    /// Comes to the next batch when all before it have ended. Who waits for hands holds up none, as
+    /// that may take a day and says nothing of the image: once another host of its batch is healthy.
+    /// A batch of which nothing was proven is waited for, and so is a canary, whatever it waits for.
     fn next_batch(&mut self) {
+        let members = &self.rollout.members;
         let canary = |member: &Member| member.batch == 0 && self.rollout.spec.canary > 0;
-        let open = self.rollout.members.iter().filter(|member| {
-            !member.progress.is_settled() && (canary(member) || !self.waits_for_hands(member))
+        let healthy: HashSet<u32> = members
+            .iter()
+            .filter(|member| member.progress == Progress::Healthy)
+            .map(|member| member.batch)
+            .collect();
+        let open = members.iter().filter(|member| {
+            let proven = healthy.contains(&member.batch) && !canary(member);
+            !member.progress.is_settled() && !(proven && self.waits_for_hands(member))
         });
         let Some(open) = open.map(|member| member.batch).min() else {
             return;

@@ -4,9 +4,15 @@ use std::sync::Arc;
 
 use super::super::{Limits, Order, Power, Refusal, Run};
 use super::rig::{
-    Life, PASSWORD, Rig, deploy, generations, identity, leaks, order, site, state, until,
+    Life, PASSWORD, Rig, deploy, generations, identity, leaks, order, reference, site, state, until,
 };
+use crate::images;
 use crate::store::Change;
+
+/// A host whose BMC nobody can reach.
+const UNREACHABLE: &str = "[[host]]\nname = \"web1\"\nmacs = [\"52:54:00:00:00:01\"]\n\
+     address = \"10.77.0.11\"\nrole = \"web\"\n\
+     [host.bmc]\nprotocol = \"ipmi\"\naddress = \"127.0.0.1:9\"\nuser = \"operator\"\npassword = \"bmc\"\n";
 
 /// Hosts without BMCs.
 fn listed(numbers: std::ops::Range<u8>) -> String {
@@ -279,12 +285,7 @@ async fn a_site_that_changes_meanwhile_is_followed() {
     let running = rig.start().await;
     let operator = running.operator.clone();
     // A BMC that cannot be reached; then the site is put right while the operation is under way.
-    let dead = site(
-        "[[host]]\nname = \"web1\"\nmacs = [\"52:54:00:00:00:01\"]\naddress = \"10.77.0.11\"\nrole = \"web\"\n\
-         [host.bmc]\nprotocol = \"ipmi\"\naddress = \"127.0.0.1:9\"\nuser = \"operator\"\npassword = \"bmc\"\n",
-    );
-    operator.swap(dead);
-    until(&operator, "swapped", |_| true).await;
+    operator.swap(site(UNREACHABLE));
     let asked = operator.deploy(order(), deploy("two")).await;
     asked.unwrap();
     until(&operator, "unreachable", |state| state.bmc.is_some()).await;
@@ -303,6 +304,38 @@ async fn a_site_that_changes_meanwhile_is_followed() {
     let back = operator.history(&"web1".into()).await;
     assert_eq!(back.map(|history| history.len()), Ok(1));
     assert!(!leaks(&rig.store, rig.data.path()), "{PASSWORD}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_host_is_switched_off_for_an_image_that_was_swept_meanwhile() {
+    let rig = Rig::new().await;
+    let found = images::resolve(&rig.images, &reference("two")).unwrap();
+    let running = rig.start().await;
+    let operator = running.operator.clone();
+    // The order is given while the image is there, and carried out when it is not.
+    operator.swap(site(UNREACHABLE));
+    operator.deploy(order(), deploy("two")).await.unwrap();
+    let (blob, aside) = (
+        rig.images.blob(&found.rootfs.digest),
+        rig.data.path().join("aside"),
+    );
+    std::fs::rename(&blob, &aside).unwrap();
+    operator.swap(rig.site(""));
+    until(&operator, "told", |state| {
+        let trouble = state.trouble.as_deref().unwrap_or_default();
+        trouble.contains("could not boot again")
+            && trouble.contains(&found.rootfs.digest.hex()[..12])
+    })
+    .await;
+    assert_eq!(rig.chassis.acts(), []);
+    // Brought back, it is carried out as it was asked for.
+    std::fs::rename(&aside, &blob).unwrap();
+    let mut life = Life::default();
+    let work = until(&operator, "healthy", |state| {
+        state.phase == "idle" && state.generation == Some(1)
+    });
+    with_host(&rig, &running, &mut life, work).await;
+    assert_eq!((rig.offs(), rig.ons()), (1, 1));
 }
 
 /// Starts a host by hand, and lets it report itself well or ill.
@@ -350,7 +383,7 @@ async fn comes_to(operator: &super::super::Operator, state: &str, hosts: &[&str]
 async fn a_rollout_goes_on_after_a_restart_and_halts_at_a_failure() {
     let rig = Rig::new().await;
     let limits = "[limits]\npercent-of-site = 100\npercent-of-role = 100\n";
-    let served = site(&format!("{}{limits}", listed(1..4)));
+    let served = site(&format!("{}{limits}", listed(1..5)));
     let running = rig.start_with(Arc::clone(&served)).await;
     let mut all = deploy("two");
     all.hosts = "all".parse().unwrap();
@@ -370,27 +403,61 @@ async fn a_rollout_goes_on_after_a_restart_and_halts_at_a_failure() {
         .unwrap();
     let id = begun.id.unwrap();
     let operator = running.operator.clone();
-    comes_to(&operator, "running", &["deploying", "waiting", "waiting"]).await;
+    comes_to(
+        &operator,
+        "running",
+        &["deploying", "waiting", "waiting", "waiting"],
+    )
+    .await;
     boot(&operator, "web1", "two", 1).await;
-    comes_to(&operator, "running", &["healthy", "deploying", "deploying"]).await;
+    comes_to(
+        &operator,
+        "running",
+        &["healthy", "deploying", "deploying", "waiting"],
+    )
+    .await;
     running.kill();
 
     let running = rig.start_with(served).await;
     let operator = running.operator.clone();
-    comes_to(&operator, "running", &["healthy", "deploying", "deploying"]).await;
-    boot(&operator, "web2", "two", 1).await;
+    comes_to(
+        &operator,
+        "running",
+        &["healthy", "deploying", "deploying", "waiting"],
+    )
+    .await;
     boot(&operator, "web3", "", 1).await;
-    comes_to(&operator, "halted", &["healthy", "healthy", "failed"]).await;
+    comes_to(
+        &operator,
+        "halted",
+        &["healthy", "deploying", "failed", "waiting"],
+    )
+    .await;
+    // What was begun goes on to its end, and proves its batch: a halt is a halt.
+    boot(&operator, "web2", "two", 1).await;
+    comes_to(
+        &operator,
+        "halted",
+        &["healthy", "healthy", "failed", "waiting"],
+    )
+    .await;
     let control = super::super::Control::Resume;
     let resumed = operator.rollout_control(order(), id.clone(), control).await;
     assert!(
         matches!(resumed, Err(Refusal::Conflict { .. })),
         "{resumed:?}"
     );
+    let history = operator.history(&"web4".into()).await.unwrap();
+    assert_eq!(history, [], "the rest is untouched");
     let undo = super::super::Control::Undo;
     operator.rollout_control(order(), id, undo).await.unwrap();
     // Nothing was proven before it, so there is nothing to go back to.
-    comes_to(&operator, "undone", &["not-undone", "not-undone", "failed"]).await;
+    comes_to(
+        &operator,
+        "undone",
+        &["not-undone", "not-undone", "failed", "waiting"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
