@@ -139,7 +139,7 @@ impl Suite {
                 "-D",
                 "warnings",
             ])),
-            Self::Unit => count(cargo(&["test", "--quiet", "--workspace"])),
+            Self::Unit => count(cargo(&["test", "--quiet", "--workspace", "--no-fail-fast"])),
             Self::Licences => licences(workspace),
             Self::Network => count(cargo(&end_to_end("network"))),
             Self::Images => count(cargo(&end_to_end("images"))),

@@ -261,7 +261,7 @@ impl Watched {
 /// The time that a host was watched: the clock's, less its jumps and the appliance's absences.
 ///
 /// Between two events at most [`Watch::MOST`] counts: a clock that jumps ahead, or an appliance that
-/// was down for an hour and so could hear no report, uses up no deadline. A clock that goes back
+/// was down for an hour and so could hear no report, uses up no more of a deadline. A clock that goes back
 /// counts nothing by itself, and every tick counts [`Watch::TICK`] then: no deadline is for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
