@@ -141,14 +141,14 @@ impl Suite {
             ])),
             Self::Unit => count(cargo(&["test", "--quiet", "--workspace", "--no-fail-fast"])),
             Self::Licences => licences(workspace),
-            Self::Network => count(cargo(&end_to_end("network"))),
-            Self::Images => count(cargo(&end_to_end("images"))),
-            Self::Disk => count(cargo(&end_to_end("disk"))),
-            Self::Boot => count(cargo(&end_to_end("boot"))),
-            Self::Power => count(cargo(&end_to_end("power"))),
+            Self::Network => count(cargo(&end_to_end("e2e/network"))),
+            Self::Images => count(cargo(&end_to_end("e2e/images"))),
+            Self::Disk => count(cargo(&end_to_end("e2e/disk"))),
+            Self::Boot => count(cargo(&end_to_end("e2e/boot"))),
+            Self::Power => count(cargo(&end_to_end("e2e/power"))),
             Self::Operate => {
                 // Its racks wait more than they work: side by side they take as long as the longest.
-                let mut words = end_to_end("operate");
+                let mut words = end_to_end("e2e/operate");
                 for word in &mut words {
                     if *word == "--test-threads=1" {
                         *word = "--test-threads=16";
@@ -156,15 +156,15 @@ impl Suite {
                 }
                 count(cargo(&words))
             }
-            Self::Show => count(cargo(&end_to_end("show"))),
-            Self::Fuzz => count(cargo(&end_to_end("fuzz"))),
+            Self::Show => count(cargo(&end_to_end("e2e/show"))),
+            Self::Fuzz => count(cargo(&end_to_end("e2e/fuzz"))),
         }
     }
 }
 
 /// End-to-end tests run one after the other, since two cores are what they are timed for.
-fn end_to_end(name: &'static str) -> Vec<&'static str> {
-    let tests = match name {
+fn end_to_end(feature: &'static str) -> Vec<&'static str> {
+    let tests = match feature.trim_start_matches("e2e/") {
         // What is built, and where it goes from there.
         "images" => vec!["images", "registry"],
         // What operators do with hosts, and what they do with the appliance.
@@ -173,7 +173,7 @@ fn end_to_end(name: &'static str) -> Vec<&'static str> {
         "power" => vec!["power_*"],
         name => vec![name],
     };
-    let mut words = vec!["test", "--package", "e2e", "--features", name];
+    let mut words = vec!["test", "--workspace", "--features", feature];
     words.extend(tests.into_iter().flat_map(|test| ["--test", test]));
     words.extend(["--", "--test-threads=1", "--nocapture"]);
     words
