@@ -12,12 +12,13 @@ use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 
 use crate::console;
-use crate::modules::{Index, Module};
+use crate::modules::{Index, Module, Scope};
 
 /// Loads modules, each once.
 #[derive(Debug)]
 pub(crate) struct Coldplug {
     index: Index,
+    scope: Scope,
     devices: BTreeSet<String>,
     /// Held while a module loads, so that nobody sees one as loaded before it is.
     tried: Mutex<BTreeSet<String>>,
@@ -28,9 +29,16 @@ impl Coldplug {
     pub(crate) fn new(index: Index) -> Self {
         Self {
             index,
+            scope: Scope::All,
             devices: BTreeSet::new(),
             tried: Mutex::default(),
         }
+    }
+
+    /// Says which devices get their drivers from now on; those that were passed over are looked at again.
+    pub(crate) fn look_for(&mut self, scope: Scope) {
+        self.scope = scope;
+        self.devices.clear();
     }
 
     /// Loads what devices ask for that were not there the last time; a driver may bring new
@@ -45,7 +53,7 @@ impl Coldplug {
                 return;
             }
             for modalias in new {
-                for module in self.index.for_device(&modalias) {
+                for module in self.index.for_device(&modalias, self.scope) {
                     self.load(module);
                 }
             }

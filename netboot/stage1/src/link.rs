@@ -17,6 +17,7 @@ use std::os::fd::AsRawFd as _;
 
 use crate::cmdline::{Mac, Parameters};
 use crate::coldplug::Coldplug;
+use crate::modules::Scope;
 use crate::{console, netlink};
 
 /// Drivers of USB and of converged adapters take tens of seconds to bring their interface.
@@ -78,6 +79,7 @@ pub(crate) fn bring_up(parameters: &Parameters, coldplug: &mut Coldplug) -> Resu
 fn find(mac: Mac, coldplug: &mut Coldplug) -> Result<PathBuf, Error> {
     let started = Instant::now();
     let mut told = false;
+    coldplug.look_for(Scope::WithoutStorage);
     loop {
         coldplug.devices();
         let interfaces = interfaces();
@@ -96,6 +98,8 @@ fn find(mac: Mac, coldplug: &mut Coldplug) -> Result<PathBuf, Error> {
         if !told && started.elapsed() > PATIENCE {
             console::info(&format!("waiting for an interface with the address {mac}"));
             told = true;
+            // It may hang on something that nobody thought of.
+            coldplug.look_for(Scope::All);
         }
         thread::sleep(LOOK);
     }

@@ -29,6 +29,33 @@ pub(crate) struct Module {
     dependencies: Vec<String>,
 }
 
+/// Which devices get their drivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Every device of the host.
+    All,
+    /// All but disks and their controllers: what boots from the network needs none, and a controller of a server
+    /// takes half a minute to start. The image's own system loads them later.
+    WithoutStorage,
+}
+
+/// Where the kernel keeps drivers of disks and of what they hang on.
+const STORAGE: [&str; 7] = [
+    "/drivers/ata/",
+    "/drivers/block/",
+    "/drivers/message/",
+    "/drivers/mmc/",
+    "/drivers/nvme/",
+    "/drivers/scsi/",
+    "/drivers/usb/storage/",
+];
+
+impl Module {
+    fn is_in(&self, scope: Scope) -> bool {
+        scope == Scope::All || !STORAGE.iter().any(|folder| self.path.contains(folder))
+    }
+}
+
 /// A line of the index that is not as `imagebuild` writes it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} of `{PATH}` is malformed")]
@@ -71,15 +98,15 @@ impl Index {
     }
 
     /// Returns the modules that a device's modalias asks for, with what they need before them,
-    /// in the order to load them.
-    pub(crate) fn for_device(&self, modalias: &str) -> Vec<&Module> {
+    /// in the order to load them. What is out of scope is loaded only where something in it needs it.
+    pub(crate) fn for_device(&self, modalias: &str, scope: Scope) -> Vec<&Module> {
         let patterns = self
             .by_bus
             .get(bus(modalias))
             .map_or(&[][..], Vec::as_slice);
         let mut order = Order::default();
         for (pattern, at) in patterns {
-            if alias::matches(pattern, modalias) {
+            if self.modules[*at].is_in(scope) && alias::matches(pattern, modalias) {
                 self.visit(*at, &mut order);
             }
         }
@@ -162,7 +189,8 @@ mod tests {
             ("no bus", "", vec![]),
         ];
         for (name, modalias, expected) in cases {
-            assert_eq!(names(index.for_device(modalias)), expected, "{name}");
+            let found = index.for_device(modalias, Scope::All);
+            assert_eq!(names(found), expected, "{name}");
         }
         assert_eq!(
             names(index.by_name("virtio-net")).last(),
@@ -171,6 +199,33 @@ mod tests {
         assert_eq!(names(index.by_name("loop")), ["loop"]);
         assert!(index.by_name("squashfs").is_empty());
         assert_eq!(index.by_name("loop")[0].path, "/lib/loop.ko");
+    }
+
+    #[test]
+    fn controllers_of_disks_are_left_alone_unless_an_adapter_needs_them() {
+        let index = Index::parse(
+            "libata\tlib/drivers/ata/libata.ko\t\t\n\
+             ahci\tlib/drivers/ata/ahci.ko\tlibata\tpci:a*\n\
+             megaraid_sas\tlib/drivers/scsi/megaraid/megaraid_sas.ko\t\tpci:b*\n\
+             uas\tlib/drivers/usb/storage/uas.ko\t\tusb:c*\n\
+             odd\tlib/drivers/net/ethernet/odd.ko\tlibata\tpci:d*\n\
+             xhci_pci\tlib/drivers/usb/host/xhci-pci.ko\t\tpci:e*\n",
+        )
+        .unwrap();
+        let cases = [
+            ("pci:a1", vec!["libata", "ahci"], vec![]),
+            ("pci:b1", vec!["megaraid_sas"], vec![]),
+            ("usb:c1", vec!["uas"], vec![]),
+            ("pci:d1", vec!["libata", "odd"], vec!["libata", "odd"]),
+            ("pci:e1", vec!["xhci_pci"], vec!["xhci_pci"]),
+        ];
+        for (modalias, all, few) in cases {
+            assert_eq!(names(index.for_device(modalias, Scope::All)), all);
+            assert_eq!(
+                names(index.for_device(modalias, Scope::WithoutStorage)),
+                few
+            );
+        }
     }
 
     #[test]

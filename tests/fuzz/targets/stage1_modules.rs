@@ -24,7 +24,8 @@ fuzz_target!(|text: &str| {
     // The text's own first word is a device, too.
     let own = text.split_whitespace().next().unwrap_or_default();
     for device in DEVICES.into_iter().chain([own]) {
-        once(&index.for_device(device));
+        once(&index.for_device(device, modules::Scope::All));
+        once(&index.for_device(device, modules::Scope::WithoutStorage));
         once(&index.by_name(device));
     }
 });
