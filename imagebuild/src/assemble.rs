@@ -118,10 +118,10 @@ pub enum Error {
     #[error(transparent)]
     Normalise(#[from] normalise::Error),
     /// A package could not be extracted.
-    #[error("failed to extract `{package}`")]
+    #[error("failed to extract package `{package}`")]
     Extract {
-        /// The package's file.
-        package: PathBuf,
+        /// The package.
+        package: String,
         /// Why.
         source: extract::Error,
     },
@@ -478,7 +478,8 @@ impl Build<'_> {
 
     /// Unpacks and configures the packages that are installed, if there are any.
     fn install(&self, root: &Path) -> Result<Ownership, Error> {
-        let files: Vec<PathBuf> = self.of(Use::Install).map(Path::to_owned).collect();
+        let install = self.of(Use::Install);
+        let files: Vec<PathBuf> = install.map(|package| package.path.clone()).collect();
         let Some(packages) = &self.locked.definition().packages else {
             let made = fs::create_dir(root)
                 .and_then(|()| fs::set_permissions(root, fs::Permissions::from_mode(0o755)));
@@ -505,11 +506,10 @@ impl Build<'_> {
         }
     }
 
-    /// The files of the packages with one use.
-    fn of(&self, usage: Use) -> impl Iterator<Item = &Path> {
+    /// The packages with one use.
+    fn of(&self, usage: Use) -> impl Iterator<Item = &FetchedPackage> {
         let packages = self.packages.iter();
-        let used = packages.filter(move |package| package.entry.usage == usage);
-        used.map(|package| package.path.as_path())
+        packages.filter(move |package| package.entry.usage == usage)
     }
 
     /// The build's only clock, as images hold it.

@@ -53,6 +53,14 @@ pub enum Error {
         /// What is wrong with it.
         source: deb::Error,
     },
+    /// A package holds what is not unpacked.
+    #[error("package `{package}` is refused")]
+    Refused {
+        /// The package.
+        package: String,
+        /// What is wrong with it.
+        source: deb::Error,
+    },
     /// A package lacks its name, version or architecture.
     #[error("package `{file}` has no usable `{field}`")]
     Field {

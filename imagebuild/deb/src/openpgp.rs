@@ -18,12 +18,18 @@ const MAX_TEXT: usize = 16 << 20;
 /// Clocks of signers and readers differ.
 const CLOCK_SKEW: i64 = 24 * 3600;
 
+/// How a clear-signed text begins (RFC 9580 §7).
+const ARMOUR: &str = "-----BEGIN PGP SIGNED MESSAGE-----";
+
 /// Why a keyring or a signed text is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The keyring holds no OpenPGP certificates.
     #[error("the keyring is not a list of OpenPGP public keys")]
     Keyring(#[source] Option<Box<pgp::errors::Error>>),
+    /// The text has no signature at all, as a mirror serves it that strips them.
+    #[error("nobody signed it: it is no clear-signed text")]
+    Unsigned,
     /// The text is not one clear-signed message and nothing else.
     #[error("the text is not one clear-signed message and nothing else")]
     Malformed(#[source] Option<Box<pgp::errors::Error>>),
@@ -113,6 +119,9 @@ impl Keyring {
     pub fn verify(&self, message: &str, now: i64) -> Result<Verified, Error> {
         if message.len() > MAX_TEXT {
             return Err(Error::Malformed(None));
+        }
+        if !message.contains(ARMOUR) {
+            return Err(Error::Unsigned);
         }
         let (message, _) = CleartextSignedMessage::from_string(message)
             .map_err(|error| Error::Malformed(Some(Box::new(error))))?;

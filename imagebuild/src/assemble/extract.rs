@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use deb_archive::deb::{self, Deb, Kind};
 
+use crate::fetch::FetchedPackage;
+
 /// Why a package could not be extracted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,16 +41,16 @@ pub(super) enum Taken {
 
 /// Takes all wanted files out of a package, into a directory.
 pub(super) fn extract(
-    package: &Path,
+    package: &FetchedPackage,
     into: &Path,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<Extracted, super::Error> {
     let failed = |source| super::Error::Extract {
-        package: package.to_owned(),
+        package: package.entry.name.clone(),
         source,
     };
-    let opened = File::open(package).map_err(|source| super::Error::Source {
-        path: package.to_owned(),
+    let opened = File::open(&package.path).map_err(|source| super::Error::Source {
+        path: package.path.clone(),
         source,
     })?;
     take(opened, into, wanted).map_err(failed)

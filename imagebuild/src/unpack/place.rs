@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use deb_archive::deb::Kind;
-use image_sandbox::{Device, DeviceKind, Inode, Owner};
+use image_sandbox::{Inode, Owner};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmod, fchmodat, fstatat, futimens, mkdirat};
@@ -75,7 +75,7 @@ impl Place {
         attributes: Attributes,
         content: &mut impl Read,
     ) -> io::Result<Option<Owned>> {
-        let mut owner = Owner::of(attributes.uid, attributes.gid);
+        let owner = Owner::of(attributes.uid, attributes.gid);
         let name = OsStr::from_bytes(name_of(path)).to_owned();
         if let Kind::HardLink { target } = kind {
             self.link(target, path, &name)?;
@@ -86,18 +86,6 @@ impl Place {
             Kind::File { .. } => return file(parent, &name, attributes, owner, content),
             Kind::Symlink { target } => {
                 symlinkat(OsStr::from_bytes(target), parent, name.as_os_str())?;
-            }
-            Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
-                let kind = match kind {
-                    Kind::CharDevice { .. } => DeviceKind::Character,
-                    _ => DeviceKind::Block,
-                };
-                owner.device = Some(Device {
-                    kind,
-                    major: *major,
-                    minor: *minor,
-                });
-                return file(parent, &name, attributes, owner, &mut io::empty());
             }
             Kind::Fifo => {
                 mkfifoat(parent, name.as_os_str(), Mode::from_bits_truncate(0o600))?;
@@ -400,12 +388,6 @@ mod tests {
                 .nlink(),
             2
         );
-        let device = Kind::CharDevice { major: 1, minor: 3 };
-        let (_, owner, _) = into
-            .write(b"dev/null", &device, PLAIN, &mut io::empty())
-            .unwrap()
-            .unwrap();
-        assert_eq!(owner.device.unwrap().minor, 3);
         into.write(b"run/pipe", &Kind::Fifo, PLAIN, &mut io::empty())
             .unwrap();
         into.directory(b"a").unwrap();

@@ -46,8 +46,8 @@ impl Task<'_> {
     ) -> Result<Written, Stop> {
         let package = &self.tree.packages[index];
         let read = |source| {
-            Stop::Failed(Error::Read {
-                file: package.file.clone(),
+            Stop::Failed(Error::Refused {
+                package: package.name.clone(),
                 source,
             })
         };

@@ -31,20 +31,6 @@ pub enum Kind {
         /// Where it points, as written.
         target: Vec<u8>,
     },
-    /// A character device.
-    CharDevice {
-        /// Major number.
-        major: u32,
-        /// Minor number.
-        minor: u32,
-    },
-    /// A block device.
-    BlockDevice {
-        /// Major number.
-        major: u32,
-        /// Minor number.
-        minor: u32,
-    },
     /// A named pipe.
     Fifo,
 }
@@ -199,12 +185,6 @@ impl<'a, R: Read> Entries<'a, R> {
                 _ => Err(unsafe_path(&path)),
             }
         };
-        let device = || -> Result<(u32, u32), Error> {
-            let numbers = || Ok(header.device_major()?.zip(header.device_minor()?));
-            numbers()
-                .map_err(|source| self.read_error(source))?
-                .ok_or_else(|| unsafe_path(&path))
-        };
         let kind = match header.entry_type() {
             tar::EntryType::Regular | tar::EntryType::Continuous => Kind::File {
                 size: header.size().map_err(|source| self.read_error(source))?,
@@ -214,13 +194,9 @@ impl<'a, R: Read> Entries<'a, R> {
                 target: clean(&link()?)?,
             },
             tar::EntryType::Symlink => Kind::Symlink { target: link()? },
-            tar::EntryType::Char => {
-                let (major, minor) = device()?;
-                Kind::CharDevice { major, minor }
-            }
-            tar::EntryType::Block => {
-                let (major, minor) = device()?;
-                Kind::BlockDevice { major, minor }
+            tar::EntryType::Char | tar::EntryType::Block => {
+                let path = String::from_utf8_lossy(&path).into_owned();
+                return Err(Error::Device { path });
             }
             tar::EntryType::Fifo => Kind::Fifo,
             other => {

@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::io::{self, Write};
 
 use proptest::prelude::*;
 
@@ -53,12 +53,17 @@ fn compress(ending: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn package(ending: &str, control: &[u8], data: &[u8]) -> Vec<u8> {
+    assemble(ending, compress(ending, control), compress(ending, data))
+}
+
+/// Puts members together that are compressed already.
+fn assemble(ending: &str, control: Vec<u8>, data: Vec<u8>) -> Vec<u8> {
     let mut bytes = b"!<arch>\n".to_vec();
     let members = [
         ("debian-binary".to_owned(), b"2.0\n".to_vec()),
         ("_note/".to_owned(), b"odd".to_vec()),
-        (format!("control.tar{ending}"), compress(ending, control)),
-        (format!("data.tar{ending}"), compress(ending, data)),
+        (format!("control.tar{ending}"), control),
+        (format!("data.tar{ending}"), data),
     ];
     for (name, content) in members {
         writeln!(
@@ -145,7 +150,9 @@ fn hostile_entries_are_refused() {
     let climbing = format!("./{}/../../etc/passwd", "a/".repeat(60));
     let wide = format!("./{}", "a".repeat(300));
     let file = tar::EntryType::Regular;
-    let cases: [(&str, &str, tar::EntryType, &[u8]); 8] = [
+    let cases: [(&str, &str, tar::EntryType, &[u8]); 10] = [
+        ("disk", "./dev/sda", tar::EntryType::Block, b""),
+        ("memory", "./dev/mem", tar::EntryType::Char, b""),
         ("absolute", "/etc/passwd", file, b""),
         ("climbing", "./a/../../etc/passwd", file, b""),
         ("climbing by a long name", &climbing, file, b""),
@@ -164,6 +171,29 @@ fn hostile_entries_are_refused() {
             .map(|entry| entry.map(drop))
             .collect();
         assert!(outcome.is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_bomb_is_defused_by_its_own_size() {
+    let (free, more) = (FREE_DATA, 32 << 20);
+    for (size, fits) in [(free / 2, true), (free + more, false)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("./zeros").unwrap();
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let zeros = io::repeat(0).take(size + 1024);
+        let mut packed = Vec::new();
+        let data = header.as_bytes().chain(zeros);
+        zstd::stream::copy_encode(data, &mut packed, 1).unwrap();
+        assert!((packed.len() as u64) * MAX_RATIO < more, "it is a bomb");
+        let bytes = assemble(".zst", compress(".zst", &control()), packed);
+        let mut data = Deb::open(&bytes[..]).unwrap().into_data();
+        let mut entries = data.entries().unwrap();
+        let mut entry = entries.next().unwrap().unwrap();
+        let read = io::copy(&mut entry, &mut io::sink());
+        assert_eq!(read.is_ok(), fits, "{size}: {read:?}");
     }
 }
 
