@@ -6,7 +6,7 @@ use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 
 use clap::{Args, ValueEnum};
 use image_manifest::Manifest;
@@ -38,8 +38,8 @@ pub(super) enum MachineError {
     Write { path: PathBuf, source: io::Error },
     #[error("image `{0}` is not well")]
     Unwell(String),
-    #[error("it ended with a failure")]
-    Ended,
+    #[error("it ended with {0}")]
+    Ended(ExitStatus),
 }
 
 impl MachineError {

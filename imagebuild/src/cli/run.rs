@@ -3,6 +3,7 @@
 //! It refuses to change the image: what is written is gone afterwards, unless a disk is named that is kept.
 
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 use clap::Args;
 use image_manifest::layout::Layout;
@@ -38,9 +39,8 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         Network::User
     };
     if args.container {
-        let image = container::load(&args.store, &args.image)?;
-        let status = image.run(network, args.machine.after());
-        return ended(status?.success());
+        let image = container::load(&store, &args.image)?;
+        return ended(image.run(network, args.machine.after())?);
     }
     let found = store.resolve(&args.image).map_err(Failure::Store)?;
     eprintln!("The console of the host is here; Ctrl-A x ends it.");
@@ -49,13 +49,13 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         .start(&store, &found.manifest, network, Console::Terminal)?;
     let status = running.computer.wait().map_err(Failure::Start)?;
     drop(running.folder);
-    ended(status.success())
+    ended(status)
 }
 
-fn ended(well: bool) -> Result<(), Failure> {
-    if well {
+fn ended(status: ExitStatus) -> Result<(), Failure> {
+    if status.success() {
         Ok(())
     } else {
-        Err(MachineError::Ended.into())
+        Err(MachineError::Ended(status).into())
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn run(args: &TestArgs) -> Result<(), Failure> {
     let store = Layout::open(&args.store).map_err(Failure::Store)?;
     let manifest = store.resolve(&args.image).map_err(Failure::Store)?.manifest;
     let outcome = if args.container {
-        let image = container::load(&args.store, &args.image)?;
+        let image = container::load(&store, &args.image)?;
         image.test(&manifest.tree, Duration::from_secs(args.timeout))?
     } else {
         boot(args, &store, &manifest)?
