@@ -12,6 +12,8 @@ use std::time::SystemTime;
 use image_manifest::{Digest, Hasher};
 use tempfile::NamedTempFile;
 
+use crate::file;
+
 /// Variable that names the directory.
 pub const VARIABLE: &str = "IMAGEBUILD_CACHE";
 
@@ -47,22 +49,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// A file could not be read.
-    #[error("failed to read `{path}`")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file could not be written.
-    #[error("failed to write `{path}`")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// A file could not be used.
+    #[error(transparent)]
+    File(#[from] file::Error),
 }
 
 /// Why bytes did not enter.
@@ -152,11 +141,11 @@ impl Cache {
             }
             Ok((_, file)) => {
                 let removed = remove(&path, &file);
-                removed.map_err(|source| Error::Write { path, source })?;
+                removed.map_err(file::unwritten(&path))?;
                 Ok(None)
             }
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Read { path, source }),
+            Err(source) => Err(file::unread(&path)(source).into()),
         }
     }
 
@@ -166,10 +155,7 @@ impl Cache {
     /// When no temporary file can be made in the cache.
     pub fn begin(&self, on: Shelf, digest: Digest, size: u64) -> Result<Incoming, Error> {
         let directory = self.root.join(on.directory());
-        let file = incoming(&directory).map_err(|source| Error::Write {
-            path: directory,
-            source,
-        })?;
+        let file = incoming(&directory).map_err(file::unwritten(&directory))?;
         Ok(Incoming {
             path: self.path(on, &digest),
             file,
@@ -235,18 +221,12 @@ impl Incoming {
             .as_file()
             .set_permissions(permissions)
             .and_then(|()| self.file.persist(&path).map_err(|error| error.error))
-            .map_err(|source| Error::Write {
-                path: path.clone(),
-                source,
-            })?;
+            .map_err(|source| Error::from(file::unwritten(&path)(source)))?;
         Ok(path)
     }
 
     fn failed(&self, source: io::Error) -> Error {
-        Error::Write {
-            path: self.path.clone(),
-            source,
-        }
+        file::unwritten(&self.path)(source).into()
     }
 }
 

@@ -24,7 +24,7 @@ pub use index::Error as IndexError;
 pub use make::{Error as MakeError, make};
 pub use request::Request;
 pub use run::{Arguments, Error as RunError, Outcome, run};
-pub use update::{PackageChange, SourceChange, UpdateArguments, UpdateError, Updated, update};
+pub use update::{SourceChange, UpdateArguments, UpdateError, Updated, update};
 
 /// File name of a lock, beside its definition.
 pub const FILE: &str = "image.lock";

@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use image_manifest::{Digest, Manifest};
 use serde::Serialize;
 
+use crate::date;
 use crate::facts::Facts;
 use crate::lock::Package;
 
@@ -84,10 +85,7 @@ impl<'a> Subject<'a> {
 
     /// The time, as both formats write it.
     fn time(&self) -> String {
-        use time::format_description::well_known::Rfc3339;
-        let time = time::OffsetDateTime::from_unix_timestamp(self.source_date);
-        let text = time.ok().and_then(|time| time.format(&Rfc3339).ok());
-        text.unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned())
+        date::rfc3339(self.source_date)
     }
 
     fn distributor(&self) -> (&'a str, &'a str) {

@@ -14,6 +14,7 @@ use ring::{rand, signature};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use crate::file;
 use der::Certificate;
 use program::Program;
 
@@ -33,22 +34,9 @@ const ALIGNMENT: usize = 8;
 /// Why a program was not signed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file could not be read.
-    #[error("failed to read `{path}`")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The signed program could not be written.
-    #[error("failed to write `{path}`")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// A file could not be used.
+    #[error(transparent)]
+    File(#[from] file::Error),
     /// The key is none that firmware can check the signatures of.
     #[error("the Secure Boot key is unusable: {0}")]
     Key(&'static str),
@@ -105,14 +93,11 @@ impl Signer {
     /// # Errors
     /// When it cannot be read, written or signed.
     pub fn sign(&self, program: &Path, signed: &Path) -> Result<(), Error> {
-        let read = |source| Error::Read {
-            path: program.to_owned(),
-            source,
-        };
-        let mut from = File::open(program).map_err(read)?;
-        let length = from.metadata().map_err(read)?.len();
+        let read = file::unread(program);
+        let mut from = File::open(program).map_err(&read)?;
+        let length = from.metadata().map_err(&read)?.len();
         let layout = Program::read(&mut from, length).map_err(|problem| match problem {
-            program::Problem::Read(source) => read(source),
+            program::Problem::Read(source) => read(source).into(),
             program::Problem::Unfit(problem) => Error::Program {
                 path: program.to_owned(),
                 problem,
@@ -120,10 +105,8 @@ impl Signer {
         })?;
         let digest = hash(&mut from, &layout, length).map_err(read)?;
         let table = table(&self.authenticate(&digest)?);
-        write(&mut from, &layout, length, &table, signed).map_err(|source| Error::Write {
-            path: signed.to_owned(),
-            source,
-        })
+        let written = write(&mut from, &layout, length, &table, signed);
+        Ok(written.map_err(file::unwritten(signed))?)
     }
 
     /// Makes the message that says who vouches for a program with this digest.
@@ -161,18 +144,15 @@ pub fn secret(text: OsString) -> Zeroizing<Vec<u8>> {
 /// # Errors
 /// When it cannot be read, or is too long to be one.
 pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let failed = |source| Error::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = file::unread(path);
     // Once, so that no half of a key is left behind where it grew.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
-    let file = File::open(path).map_err(failed)?;
+    let file = File::open(path).map_err(&failed)?;
     file.take(LONGEST as u64 + 1)
         .read_to_end(&mut bytes)
-        .map_err(failed)?;
+        .map_err(&failed)?;
     if bytes.len() > LONGEST {
-        return Err(failed(io::ErrorKind::FileTooLarge.into()));
+        return Err(failed(io::ErrorKind::FileTooLarge.into()).into());
     }
     Ok(bytes)
 }

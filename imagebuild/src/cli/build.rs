@@ -11,15 +11,15 @@ use clap::Args;
 use image_manifest::layout::{self, Layout};
 use image_manifest::{Artifact, Digest};
 use imagebuild::assemble::{self, Built, Options, Plan};
-use imagebuild::definition;
 use imagebuild::facts;
-use imagebuild::fetch::{self, Fetched, Network, Sources};
+use imagebuild::fetch::Fetched;
 use imagebuild::layers;
-use imagebuild::lock::{Lock, Locked};
+use imagebuild::lock::Locked;
 use serde::Serialize;
 
+use super::describe::{LockedArgs, bring};
 use super::failure::Failure;
-use super::{SourceArgs, export, print, print_json};
+use super::{export, print, print_json};
 
 #[derive(Debug, Args)]
 #[expect(
@@ -27,20 +27,11 @@ use super::{SourceArgs, export, print, print_json};
     reason = "each is one flag of the command line"
 )]
 pub(super) struct BuildArgs {
-    /// Directory of the definition.
-    #[arg(value_name = "DIR")]
-    definition: PathBuf,
-    /// The lock [default: `image.lock` beside the definition].
-    #[arg(long, value_name = "FILE")]
-    lock: Option<PathBuf>,
+    #[command(flatten)]
+    locked: LockedArgs,
     /// The store that takes the image; it is made when it is absent.
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
-    #[command(flatten)]
-    sources: SourceArgs,
-    /// Use no network: every package must be in the cache or the store.
-    #[arg(long)]
-    offline: bool,
     /// Directory for the workspace, which takes the whole tree [default: in the cache].
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
@@ -75,10 +66,7 @@ struct Outcome<'a> {
 
 pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
     let started = Instant::now();
-    let definition = definition::load(&args.definition).map_err(Failure::Problems)?;
-    let path = args.lock.clone().unwrap_or_else(|| definition.lock_path());
-    let lock = Lock::load(&path).map_err(Failure::Lock)?;
-    let locked = definition.lock(lock).map_err(Failure::Stale)?;
+    let locked = args.locked.locked()?;
     let plan = locked.plan().map_err(Failure::Assemble)?;
     if args.dry_run {
         return print_plan(&plan, args.json);
@@ -143,24 +131,14 @@ fn build(
     plan: &Plan,
     store: &Layout,
 ) -> Result<(Built, Fetched), Failure> {
-    let cache = args.sources.cache()?;
-    let default = cache.root().join("work");
+    let sources = args.locked.sources(Some(store.root()))?;
+    let cache = sources.cache.root();
     let options = Options {
-        work: args.work.clone().unwrap_or(default),
+        work: args.work.clone().unwrap_or_else(|| cache.join("work")),
         helper: env::current_exe().map_err(Failure::Start)?,
         threads: thread::available_parallelism().map_or(1, usize::from),
-        layers: cache.root().join("layers"),
-        facts: facts::directory(cache.root()),
-    };
-    let sources = Sources {
-        cache,
-        files: Some(store.root().join("blobs/sha256")),
-        mirrors: args.sources.mirrors()?,
-        network: if args.offline {
-            Network::Offline
-        } else {
-            Network::Online
-        },
+        layers: cache.join("layers"),
+        facts: facts::directory(cache),
     };
     let writer = layers::Writer {
         store,
@@ -170,16 +148,9 @@ fn build(
     let parents = layers::plan_parents(locked.definition(), &writer);
     let mut parents = parents.map_err(Failure::Assemble)?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::Start)?;
-    let fetch = |locked: &Locked| -> Result<Fetched, Failure> {
-        let fetched = runtime
-            .block_on(fetch::fetch(locked, &sources))
-            .map_err(Failure::Fetch)?;
-        fetch::identify(&fetched.packages).map_err(Failure::Fetch)?;
-        Ok(fetched)
-    };
-    let mut fetched = fetch(locked)?;
+    let mut fetched = bring(&runtime, locked, &sources)?;
     for parent in parents.iter_mut().filter(|parent| parent.kept.is_none()) {
-        let above = fetch(&parent.locked)?;
+        let above = bring(&runtime, &parent.locked, &sources)?;
         fetched.downloaded_packages += above.downloaded_packages;
         fetched.downloaded_bytes += above.downloaded_bytes;
         parent.packages = above.packages;

@@ -1,14 +1,15 @@
-//! What the verbs about images and locks share: references, stores, and the packages of a definition.
+//! What the verbs about a definition and its lock share: where both are, where packages are, and what these say.
 //!
 //! It refuses to build and to lock.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use imagebuild::definition::{self, Definition};
 use imagebuild::facts::{self, Facts};
-use imagebuild::fetch::{self, FetchedPackage, Network, Sources};
+use imagebuild::fetch::{self, Fetched, FetchedPackage, Network, Sources};
 use imagebuild::lock::{Lock, Locked, Package};
+use tokio::runtime::Runtime;
 
 use super::SourceArgs;
 use super::failure::{Exit, Failure};
@@ -22,11 +23,8 @@ pub(super) struct LockedArgs {
     /// The lock [default: `image.lock` beside the definition].
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
-    /// A store that may have the packages too.
-    #[arg(long, value_name = "DIR")]
-    store: Option<PathBuf>,
     #[command(flatten)]
-    sources: SourceArgs,
+    pub(super) sources: SourceArgs,
     /// Use no network: every package must be in the cache or the store.
     #[arg(long)]
     offline: bool,
@@ -40,27 +38,35 @@ pub(super) struct Known {
 }
 
 impl LockedArgs {
-    /// Reads the definition and its lock, and brings the packages into the cache.
-    pub(super) fn load(&self) -> Result<Known, Failure> {
+    /// Reads the definition and its lock, and refuses one that was made for something else.
+    pub(super) fn locked(&self) -> Result<Locked, Failure> {
         let definition = definition::load(&self.definition).map_err(Failure::Problems)?;
         let path = self.lock.clone().unwrap_or_else(|| definition.lock_path());
         let lock = Lock::load(&path).map_err(Failure::Lock)?;
-        let locked = definition.lock(lock).map_err(Failure::Stale)?;
-        let cache = self.sources.cache()?;
-        let kept = facts::directory(cache.root());
-        let sources = Sources {
-            cache,
-            files: self.store.as_ref().map(|store| store.join("blobs/sha256")),
+        definition.lock(lock).map_err(Failure::Stale)
+    }
+
+    /// Says where packages come from, with a store that may have them.
+    pub(super) fn sources(&self, store: Option<&Path>) -> Result<Sources, Failure> {
+        Ok(Sources {
+            cache: self.sources.cache()?,
+            files: store.map(|store| store.join("blobs/sha256")),
             mirrors: self.sources.mirrors()?,
             network: if self.offline {
                 Network::Offline
             } else {
                 Network::Online
             },
-        };
-        let runtime = tokio::runtime::Runtime::new().map_err(Failure::Start)?;
-        let fetched = runtime.block_on(fetch::fetch(&locked, &sources));
-        let packages = fetched.map_err(Failure::Fetch)?.packages;
+        })
+    }
+
+    /// Brings the packages into the cache, and reads what they say.
+    pub(super) fn load(&self, store: Option<&Path>) -> Result<Known, Failure> {
+        let locked = self.locked()?;
+        let sources = self.sources(store)?;
+        let kept = facts::directory(sources.cache.root());
+        let runtime = Runtime::new().map_err(Failure::Start)?;
+        let packages = bring(&runtime, &locked, &sources)?.packages;
         let facts = facts::read_all(&packages, &kept);
         let facts = facts.map_err(|error| Failure::told(error, Exit::Failed))?;
         Ok(Known {
@@ -69,6 +75,18 @@ impl LockedArgs {
             facts,
         })
     }
+}
+
+/// Brings the packages of a lock into the cache, and checks that they are what it calls them.
+pub(super) fn bring(
+    runtime: &Runtime,
+    locked: &Locked,
+    sources: &Sources,
+) -> Result<Fetched, Failure> {
+    let fetched = runtime.block_on(fetch::fetch(locked, sources));
+    let fetched = fetched.map_err(Failure::Fetch)?;
+    fetch::identify(&fetched.packages).map_err(Failure::Fetch)?;
+    Ok(fetched)
 }
 
 impl Known {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use image_manifest::layout::Layout;
+use imagebuild::date;
 use imagebuild::definition::size::megabytes;
 use imagebuild::insight::inspect::{self, Inspected};
 
@@ -65,7 +66,7 @@ fn text(inspected: &Inspected) -> Vec<String> {
         format!("tree      {}", manifest.tree),
         format!("lock      {}", manifest.lock),
         format!("built by  {}", manifest.builder),
-        format!("date      {}", manifest.source_date),
+        format!("date      {}", date::rfc3339(manifest.source_date)),
     ];
     if let Some(kernel) = &manifest.kernel {
         lines.push(format!(
@@ -77,7 +78,11 @@ fn text(inspected: &Inspected) -> Vec<String> {
         lines.push(format!("root hash {}", disk.root_hash.hex()));
     }
     lines.push(format!("packages  {}", packages.len()));
-    lines.push(format!("signed    {signatures} times"));
+    lines.push(match signatures {
+        0 => "signed    by nobody".to_owned(),
+        1 => "signed    once".to_owned(),
+        times => format!("signed    {times} times"),
+    });
     for artifact in &manifest.artifacts {
         let size = megabytes(artifact.size);
         lines.push(format!(

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use image_manifest::layout::Layout;
-use imagebuild::registry::{self, Remote, Things};
+use imagebuild::registry::{self, Remote};
 use tokio::runtime::Runtime;
 
 use super::failure::Failure;
@@ -21,9 +21,6 @@ pub(super) struct PullArgs {
     /// The store that takes it; it is made when it is absent.
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
-    /// Fetch its packages too.
-    #[arg(long)]
-    packages: bool,
     #[command(flatten)]
     registry: RegistryArgs,
     /// Print the result as JSON.
@@ -34,11 +31,7 @@ pub(super) struct PullArgs {
 pub(super) fn run(args: &PullArgs) -> Result<(), Failure> {
     let remote = Remote::parse(&args.remote).map_err(failed)?;
     let options = args.registry.options(None)?;
-    let things = if args.packages {
-        Things::ImageAndPackages
-    } else {
-        Things::Image
-    };
+    let things = args.registry.things();
     let store = Layout::create(&args.store).map_err(Failure::Store)?;
     let runtime = Runtime::new().map_err(Failure::Start)?;
     let pulled = runtime.block_on(registry::pull(&store, &remote, things, &options));

@@ -29,9 +29,6 @@ pub(super) struct PushArgs {
     /// The store that has it.
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
-    /// Send its packages too, which `imagebuild vendor` put into the store.
-    #[arg(long)]
-    packages: bool,
     #[command(flatten)]
     registry: RegistryArgs,
     /// A repository of the same registry that may have layers already: they are not sent again.
@@ -48,6 +45,9 @@ pub(super) struct PushArgs {
 /// How registries are spoken to. Credentials come from `auth.json` and `config.json`, as podman and docker write them.
 #[derive(Debug, Args)]
 pub(super) struct RegistryArgs {
+    /// Take its packages along too, which `imagebuild vendor` puts into a store.
+    #[arg(long)]
+    packages: bool,
     /// Speak plain HTTP with the registry; without this, only registries on this computer are spoken to so.
     #[arg(long)]
     plain_http: bool,
@@ -77,6 +77,15 @@ impl RegistryArgs {
             mount_from,
         })
     }
+
+    /// What travels.
+    pub(super) fn things(&self) -> Things {
+        if self.packages {
+            Things::ImageAndPackages
+        } else {
+            Things::Image
+        }
+    }
 }
 
 pub(super) fn failed(error: impl Into<registry::Error>) -> Failure {
@@ -92,11 +101,7 @@ pub(super) fn run(args: &PushArgs) -> Result<(), Failure> {
         .transpose()
         .map_err(failed)?;
     let options = args.registry.options(mount.map(|mount| mount.repository))?;
-    let things = if args.packages {
-        Things::ImageAndPackages
-    } else {
-        Things::Image
-    };
+    let things = args.registry.things();
     let store = Layout::open(&args.store).map_err(Failure::Store)?;
     let runtime = Runtime::new().map_err(Failure::Start)?;
     if args.dry_run {

@@ -2,6 +2,8 @@
 //!
 //! It refuses to guess: what a maintainer script makes has no package.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use imagebuild::insight::why;
 
@@ -13,6 +15,9 @@ use super::{print, print_json};
 pub(super) struct WhyArgs {
     #[command(flatten)]
     locked: LockedArgs,
+    /// A store that may have the packages too.
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
     /// The package.
     #[arg(value_name = "PACKAGE", required_unless_present = "file")]
     package: Option<String>,
@@ -25,7 +30,7 @@ pub(super) struct WhyArgs {
 }
 
 pub(super) fn run(args: &WhyArgs) -> Result<(), Failure> {
-    let known = args.locked.load()?;
+    let known = args.locked.load(args.store.as_deref())?;
     let failed = |error| Failure::told(error, Exit::Failed);
     if let Some(path) = &args.file {
         let origin = why::file(known.definition(), &known.packages, path).map_err(failed)?;

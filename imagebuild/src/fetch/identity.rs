@@ -8,7 +8,7 @@ use std::io::BufReader;
 use deb_archive::deb::Deb;
 
 use super::{Error, FetchedPackage};
-use crate::cache;
+use crate::file;
 
 /// Checks that packages say of themselves what the lock says of them.
 ///
@@ -20,10 +20,8 @@ pub fn identify(packages: &[FetchedPackage]) -> Result<(), Error> {
 
 fn check(package: &FetchedPackage) -> Result<(), Error> {
     let FetchedPackage { entry, path } = package;
-    let file = File::open(path).map_err(|source| {
-        let path = path.clone();
-        Error::Cache(cache::Error::Read { path, source })
-    })?;
+    let file =
+        File::open(path).map_err(|source| Error::Cache(file::unread(path)(source).into()))?;
     let deb =
         Deb::open(BufReader::with_capacity(128 << 10, file)).map_err(|source| Error::Read {
             package: entry.name.clone(),

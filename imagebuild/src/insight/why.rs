@@ -58,12 +58,14 @@ pub struct Origin {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The lock has no such package.
-    #[error("the lock of `{image}` has no package `{package}`")]
+    #[error("the lock of `{image}` has no package `{package}`{}", like(near))]
     NotThere {
         /// The image.
         image: String,
         /// The package.
         package: String,
+        /// Packages with a name like it.
+        near: Vec<String>,
     },
     /// Nothing brings the file.
     #[error(
@@ -102,25 +104,50 @@ pub fn package(
     packages: &[(&Package, &Facts)],
     name: &str,
 ) -> Result<Reasons, Error> {
-    let found = packages.iter().find(|(package, _)| package.name == name);
+    let kernel = definition.kernel.as_ref().map(|kernel| &*kernel.package);
+    // The package that is asked for only leads to the one with the kernel, which is locked.
+    let is_it = |package: &Package| {
+        package.name == name || (package.usage == Use::Kernel && kernel == Some(name))
+    };
+    let found = packages.iter().find(|(package, _)| is_it(package));
     let (package, _) = found.ok_or_else(|| Error::NotThere {
         image: definition.name.clone(),
         package: name.to_owned(),
+        near: near(packages, name),
     })?;
-    let asked = asked(definition);
     let chains = match package.usage {
-        Use::Install => shortest(packages, &asked, name),
-        usage => vec![Chain {
-            asked_by: format!("{} ({})", definition.name, usage.word()),
-            packages: vec![name.to_owned()],
-        }],
+        Use::Install => shortest(packages, &asked(definition), name),
+        usage => {
+            let lead = kernel.filter(|lead| usage == Use::Kernel && *lead != package.name);
+            let way = lead.into_iter().chain([&*package.name]);
+            vec![Chain {
+                asked_by: format!("{} ({})", definition.name, usage.word()),
+                packages: way.map(str::to_owned).collect(),
+            }]
+        }
     };
     Ok(Reasons {
-        package: name.to_owned(),
+        package: package.name.clone(),
         version: package.version.clone(),
         usage: package.usage.word(),
         chains,
     })
+}
+
+/// Names that hold what was asked for, or begin as it does.
+fn near(packages: &[(&Package, &Facts)], name: &str) -> Vec<String> {
+    let stem = name.trim_end_matches(|last: char| last.is_ascii_digit() || ".-+".contains(last));
+    let names = packages.iter().map(|(package, _)| &package.name);
+    let like = names.filter(|one| !stem.is_empty() && one.contains(stem));
+    let like: BTreeSet<_> = like.cloned().collect();
+    like.into_iter().take(MOST).collect()
+}
+
+fn like(near: &[String]) -> String {
+    match near {
+        [] => String::new(),
+        near => format!(", but `{}`", near.join("`, `")),
+    }
 }
 
 /// Which definition asks for each package; of several the topmost parent.

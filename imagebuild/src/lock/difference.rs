@@ -22,6 +22,7 @@ pub struct Difference {
 
 /// One package that is different.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Change {
     /// The package.
     pub name: String,
@@ -34,6 +35,27 @@ pub struct Change {
     /// The version of the new lock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// Bytes of the old package; 0 where it came.
+    pub size_from: u64,
+    /// Bytes of the new package; 0 where it went.
+    pub size_to: u64,
+}
+
+impl Change {
+    /// Compares what two locks have of one package; nothing where that is the same.
+    pub(super) fn between(old: Option<&Package>, new: Option<&Package>) -> Option<Self> {
+        let package = new.or(old).filter(|_| old != new)?;
+        let version = |package: &Package| package.version.clone();
+        let size = |package: &Package| package.size;
+        Some(Self {
+            name: package.name.clone(),
+            usage: package.usage.word(),
+            from: old.map(version),
+            to: new.map(version),
+            size_from: old.map_or(0, size),
+            size_to: new.map_or(0, size),
+        })
+    }
 }
 
 impl Difference {
@@ -43,26 +65,16 @@ impl Difference {
         let mut before = by_name(old.map(|lock| lock.packages.as_slice()).unwrap_or_default());
         let mut difference = Self::default();
         for (key, package) in by_name(&new.packages) {
-            let change = |from: Option<&Package>| Change {
-                name: package.name.clone(),
-                usage: package.usage.word(),
-                from: from.map(|package| package.version.clone()),
-                to: Some(package.version.clone()),
+            let old = before.remove(&key);
+            let list = match old {
+                None => &mut difference.added,
+                Some(_) => &mut difference.changed,
             };
-            match before.remove(&key) {
-                None => difference.added.push(change(None)),
-                Some(old) if old != package => difference.changed.push(change(Some(old))),
-                Some(_) => {}
-            }
+            list.extend(Change::between(old, Some(package)));
         }
-        difference.removed = before
-            .into_values()
-            .map(|package| Change {
-                name: package.name.clone(),
-                usage: package.usage.word(),
-                from: Some(package.version.clone()),
-                to: None,
-            })
+        let gone = before.into_values();
+        difference.removed = gone
+            .filter_map(|package| Change::between(Some(package), None))
             .collect();
         difference
     }

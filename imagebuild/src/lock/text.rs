@@ -11,6 +11,7 @@ use time::format_description::well_known::Rfc3339;
 use toml::Spanned;
 
 use super::{Lock, Malformed, Package, Release, Use};
+use crate::date;
 
 /// No file of an archive is larger.
 const MAX_PACKAGE: u64 = 8 << 30;
@@ -131,7 +132,7 @@ impl Lock {
             writeln!(text, "\n[[release]]")?;
             writeln!(text, "archive = {}", quote(&release.archive))?;
             writeln!(text, "suite = {}", quote(&release.suite))?;
-            writeln!(text, "date = {}", quote(&date(release.date)))?;
+            writeln!(text, "date = {}", quote(&date::rfc3339(release.date)))?;
             writeln!(text, "sha256 = \"{}\"", release.sha256.hex())?;
         }
         Ok(())
@@ -233,13 +234,6 @@ pub(crate) fn is_pool_path(path: &str) -> bool {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || b"._+~:%-".contains(&byte))
         })
-}
-
-fn date(seconds: i64) -> String {
-    OffsetDateTime::from_unix_timestamp(seconds)
-        .ok()
-        .and_then(|date| date.format(&Rfc3339).ok())
-        .unwrap_or_default()
 }
 
 fn quote(text: &str) -> String {

@@ -14,12 +14,15 @@ use age::x25519;
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
 use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
-use pkcs8::rand_core::OsRng;
+use pkcs8::pkcs5::{pbes2, scrypt};
+use pkcs8::rand_core::{OsRng, RngCore as _};
 use pkcs8::{
     DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _,
     LineEnding,
 };
 use zeroize::Zeroizing;
+
+use crate::file;
 
 /// Variable that may hold a private key, as PEM.
 pub const KEY: &str = "IMAGEBUILD_KEY";
@@ -60,22 +63,9 @@ pub enum Protection {
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file could not be read.
-    #[error("failed to read `{}`", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file could not be written.
-    #[error("failed to write `{}`", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// A file could not be used.
+    #[error(transparent)]
+    File(#[from] file::Error),
     /// No key was given.
     #[error("no key: say `--key FILE`, or put one into the variable `{KEY}`")]
     Absent,
@@ -268,9 +258,7 @@ impl PrivateKey {
         let text: Zeroizing<Vec<u8>> = match protection {
             Protection::Plain => Zeroizing::new(plain()?.as_bytes().to_vec()),
             Protection::Passphrase(passphrase) => {
-                let sealed =
-                    secret.to_pkcs8_encrypted_pem(OsRng, passphrase.as_bytes(), LineEnding::LF);
-                let sealed = sealed.map_err(|_| Error::Encrypt)?;
+                let sealed = seal_passphrase(&secret, passphrase).ok_or(Error::Encrypt)?;
                 Zeroizing::new(sealed.as_bytes().to_vec())
             }
             Protection::Age(recipients) => {
@@ -340,17 +328,30 @@ impl PublicKey {
 }
 
 fn read(path: &Path) -> Result<(Zeroizing<String>, u32), Error> {
-    let failed = |source| Error::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
+    let failed = file::unread(path);
+    let file = File::open(path).map_err(&failed)?;
+    let mode = file.metadata().map_err(&failed)?.permissions().mode() & 0o7777;
     let mut bytes = Zeroizing::new(Vec::with_capacity(8 << 10));
-    file.take(LARGEST).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(LARGEST)
+        .read_to_end(&mut bytes)
+        .map_err(&failed)?;
     let text =
         std::str::from_utf8(&bytes).map_err(|_| failed(io::ErrorKind::InvalidData.into()))?;
     Ok((Zeroizing::new(text.to_owned()), mode))
+}
+
+/// Encrypts a key so that openssl opens it too: it refuses scrypt that needs more than 32 MiB, which the crate's own choice
+/// (2^17, 8, 1) does. These numbers need 16 MiB, and as much work for who guesses (OWASP's equal of that choice).
+fn seal_passphrase(secret: &p256::SecretKey, passphrase: &str) -> Option<Zeroizing<String>> {
+    let plain = secret.to_pkcs8_der().ok()?;
+    let key = pkcs8::PrivateKeyInfo::try_from(plain.as_bytes()).ok()?;
+    let (mut salt, mut iv) = ([0; 16], [0; 16]);
+    OsRng.fill_bytes(&mut salt);
+    OsRng.fill_bytes(&mut iv);
+    let cost = scrypt::Params::new(14, 8, 5, 32).ok()?;
+    let scheme = pbes2::Parameters::scrypt_aes256cbc(cost, &salt, &iv).ok()?;
+    let sealed = key.encrypt_with_params(scheme, passphrase).ok()?;
+    sealed.to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF).ok()
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
@@ -360,10 +361,7 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
         file.write_all(bytes)?;
         file.sync_all()
     });
-    written.map_err(|source| Error::Write {
-        path: path.to_owned(),
-        source,
-    })
+    Ok(written.map_err(file::unwritten(path))?)
 }
 
 fn is_age(text: &str) -> bool {
@@ -451,7 +449,7 @@ mod tests {
             assert_eq!(again.sign(b"x"), key.sign(b"x"), "{name}");
             assert!(matches!(
                 key.save(&path, protection),
-                Err(Error::Write { .. })
+                Err(Error::File(file::Error::Write { .. }))
             ));
             let locked = PrivateKey::find(Some(&path), &Unlock::default());
             assert_eq!(locked.is_ok(), *name == "plain", "{name}");

@@ -1,5 +1,6 @@
 use image_manifest::Digest;
 
+use super::part::select;
 use super::*;
 
 fn package(usage: Use, name: &str, version: &str) -> Package {
