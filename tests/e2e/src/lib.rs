@@ -2,6 +2,7 @@
 //!
 //! It refuses to look inside: a test here sees packets, files, exit codes and what is printed.
 
+pub mod archive;
 pub mod desk;
 pub mod ghost;
 pub mod haunted;

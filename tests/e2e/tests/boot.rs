@@ -5,11 +5,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use e2e::need;
-use e2e::rig::{Rig, SITE, check, printed};
+use e2e::rig::{Rig, SITE, check, printed, run};
 use e2e::shop;
 use image_manifest::Role;
 use lab::hosts::{Condition, HostView};
@@ -229,6 +229,73 @@ fn one_flipped_byte_in_the_root_is_refused_and_said_aloud() {
         !console.contains("Welcome to"),
         "it must not boot: {console}"
     );
+}
+
+/// Builds the host image with a key in its initrd, and returns the store.
+fn build_with_key(folder: &Path) -> PathBuf {
+    let store = folder.join("store");
+    let images = shop::workspace().root.join("images");
+    shop::copy_tree(&images, &folder.join("images")).expect("a copy of the definitions");
+    shop::copy_tree(&shop::state().store(), &store).expect("a copy of the store");
+    check(&imagebuild(folder, &["key", "make", "release.key"]));
+    let host = folder.join("images/host");
+    fs::rename(folder.join("release.key.pub"), host.join("release.pub")).expect("a public key");
+    let toml = host.join("image.toml");
+    let text = fs::read_to_string(&toml).expect("a definition");
+    let sign = "\n[sign]\nkey = \"release.pub\"\n";
+    fs::write(&toml, text + sign).expect("a definition");
+    check(&imagebuild(
+        folder,
+        &["build", "images/host", "--store", "store", "--offline"],
+    ));
+    store
+}
+
+fn imagebuild(folder: &Path, words: &[&str]) -> Output {
+    let mut imagebuild = Command::new(shop::workspace().binary("imagebuild"));
+    run(imagebuild.current_dir(folder).args(words))
+}
+
+#[test]
+fn an_image_with_a_key_boots_when_that_key_signed_it_and_not_before() {
+    if !need::has(&["qemu-system-x86_64"]) {
+        return;
+    }
+    let state = own_state();
+    let folder = tempfile::tempdir_in(state.path()).expect("a directory");
+    let store = build_with_key(folder.path());
+    let sign = |key: &str| {
+        let words = ["sign", "host", "--store", "store", "--key", key];
+        check(&imagebuild(folder.path(), &words));
+    };
+    check(&imagebuild(folder.path(), &["key", "make", "other.key"]));
+    sign("other.key");
+    let rig = Rig::with_store(SITE, &store);
+    let host = rig.boot_until("bios1", HostView::is_settled);
+    assert_eq!(host.condition(), Condition::Failed, "{host:#?}");
+    let said = host.boot.expect("it booted").verdict.text;
+    let why = "no signature of it is by a trusted key";
+    assert!(
+        said.contains("image `host` is refused") && said.contains(why),
+        "{said}"
+    );
+    let console = rig.console("bios1");
+    assert!(
+        console.contains("FAILED: image `host` is refused"),
+        "{console}"
+    );
+    assert!(
+        !console.contains("Welcome to"),
+        "it must not boot: {console}"
+    );
+
+    sign("release.key");
+    let manifest = shop::manifest(&store, "host");
+    let host = rig.boot_until("uefi1", HostView::is_settled);
+    let console = rig.console("uefi1");
+    assert!(host.runs(&manifest.tree), "{host:#?}\n{console}");
+    let said = "the image's manifest is signed by a trusted key";
+    assert!(console.contains(said), "{console}");
 }
 
 fn flip_byte_in_the_middle(path: &Path) {

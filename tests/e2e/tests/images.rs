@@ -3,13 +3,10 @@
 //! It refuses to change the lab's store or the committed locks: every test works on copies.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
-use std::thread;
 
+use e2e::archive;
 use e2e::need;
 use e2e::rig::{check, printed, run};
 use e2e::shop;
@@ -81,32 +78,7 @@ fn said(output: &Output) -> String {
 
 /// A mirror on the loopback that answers from a function of the path: the test's own archive.
 fn mirror(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let answer = Arc::new(answer);
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let answer = Arc::clone(&answer);
-            thread::spawn(move || serve(&stream, &*answer));
-        }
-    });
-    format!("debian=http://{address}/debian")
-}
-
-fn serve(mut stream: &TcpStream, answer: &dyn Fn(&str) -> Option<Vec<u8>>) -> Option<()> {
-    let mut lines = BufReader::new(stream).lines();
-    let request = lines.next()?.ok()?;
-    let path = request.split(' ').nth(1)?.to_owned();
-    while !lines.next()?.ok()?.is_empty() {}
-    let (status, body) =
-        answer(&path).map_or(("404 Not Found", Vec::new()), |body| ("200 OK", body));
-    write!(
-        stream,
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    )
-    .ok()?;
-    stream.write_all(&body).ok()
+    format!("debian=http://{}/debian", archive::listen(answer))
 }
 
 /// The one package of the loaders: its file in the warm cache and its path in the archive.

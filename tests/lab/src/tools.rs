@@ -29,8 +29,9 @@ const RACK: [(&str, &str); 6] = [
     ("unshare", "util-linux"),
 ];
 
-const TESTS: [(&str, &str); 37] = [
+const TESTS: [(&str, &str); 41] = [
     ("age", "age"),
+    ("ar", "binutils"),
     ("atftp", "atftp"),
     ("bmc-info", "freeipmi-tools"),
     ("cpio", "cpio"),
@@ -44,6 +45,8 @@ const TESTS: [(&str, &str); 37] = [
     ("file", "file"),
     ("fsck.fat", "dosfstools"),
     ("g++", "g++"),
+    ("gpg", "gpg"),
+    ("gpg-agent", "gpg-agent"),
     ("gpgv", "gpgv"),
     ("ipmi-chassis", "freeipmi-tools"),
     ("ipmi_sim", "openipmi"),
@@ -67,6 +70,7 @@ const TESTS: [(&str, &str); 37] = [
     ("umoci", "umoci"),
     ("unsquashfs", "squashfs-tools"),
     ("veritysetup", "cryptsetup-bin"),
+    ("xz", "xz-utils"),
 ];
 
 /// Why tools are not there.
