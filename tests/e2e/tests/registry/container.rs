@@ -115,17 +115,27 @@ fn a_container_image_is_the_tree_for_tools_that_others_wrote() {
     );
 }
 
-/// Runs imagebuild with a storage of podman's that is the test's own.
-fn with_podman(desk: &Desk, words: &[&str]) -> Output {
-    let folder = desk.path("podman");
-    let storage = desk.path("storage.conf");
+/// Gives podman a storage of the test's own, by the driver that works where this runs.
+fn set_storage(desk: &Desk) {
+    let folder = desk.path("podman").display().to_string();
+    let [images, running] = ["images", "run"].map(|name| format!("{folder}/{name}"));
+    let mut ask = Command::new("podman");
+    ask.args(["--root", &images, "--runroot", &running]);
+    let overlay = run(ask.args(["--storage-driver", "overlay", "info"]));
+    let driver = if overlay.status.success() {
+        "overlay"
+    } else {
+        "vfs"
+    };
     let text = format!(
-        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{0}/images\"\nrunroot = \"{0}/run\"\n",
-        folder.display()
+        "[storage]\ndriver = \"{driver}\"\ngraphroot = \"{images}\"\nrunroot = \"{running}\"\n"
     );
-    fs::write(&storage, text).expect("a configuration");
+    fs::write(desk.path("storage.conf"), text).expect("a configuration");
+}
+
+fn with_podman(desk: &Desk, words: &[&str]) -> Output {
     let mut imagebuild = desk.imagebuild();
-    imagebuild.env("CONTAINERS_STORAGE_CONF", storage);
+    imagebuild.env("CONTAINERS_STORAGE_CONF", desk.path("storage.conf"));
     run(imagebuild.args(words))
 }
 
@@ -143,6 +153,7 @@ fn podman_runs_an_image_and_its_commands() {
         return;
     }
     let desk = Desk::new();
+    set_storage(&desk);
     let first = extend(&desk, TESTS);
     // What is asked for is run instead of what the image says.
     let script = "cat /etc/web.conf; exit 3";
