@@ -258,13 +258,13 @@ pub fn control(package: &Package<'_>) -> String {
         depends,
         ..
     } = package;
-    let mut text = format!(
-        "Package: {name}\nSource: {source}\nVersion: {version}\nArchitecture: all\nMaintainer: Lab <lab@lab.test>\n"
-    );
-    if !depends.is_empty() {
-        writeln!(text, "Depends: {depends}").expect("a text");
-    }
-    text
+    let depends = match *depends {
+        "" => String::new(),
+        depends => format!("Depends: {depends}\n"),
+    };
+    format!(
+        "Package: {name}\nSource: {source}\nVersion: {version}\nArchitecture: all\nMaintainer: Lab <lab@lab.test>\n{depends}"
+    )
 }
 
 /// Makes a package of a directory, and returns its bytes.

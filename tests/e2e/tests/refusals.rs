@@ -320,8 +320,7 @@ fn a_maintainer_script_that_fails_is_told_with_its_last_words() {
         "netbase",
         netbase["version"].as_str().expect("a version"),
     );
-    let mut entry = netbase["sha256"].to_string();
-    entry = format!("size = {}\nsha256 = {entry}", netbase["size"]);
+    let entry = format!("size = {}\nsha256 = {}", netbase["size"], netbase["sha256"]);
     assert!(lock.contains(&entry), "{entry}");
     let digest = Digest::of(&deb).hex();
     let other = format!("size = {}\nsha256 = \"{digest}\"", deb.len());
