@@ -22,10 +22,6 @@ use super::failure::Failure;
 use super::{export, print, print_json};
 
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is one flag of the command line"
-)]
 pub(super) struct BuildArgs {
     #[command(flatten)]
     locked: LockedArgs,
