@@ -108,7 +108,7 @@ impl Desk {
     /// Name, old and new version of each package that an update changed.
     fn changes(updated: &Value) -> Vec<[Value; 3]> {
         let sources = updated["sources"].as_array().expect("sources");
-        let packages = sources.iter().flat_map(|one| one["packages"].as_array());
+        let packages = sources.iter().filter_map(|one| one["packages"].as_array());
         let triple = |one: &Value| ["name", "from", "to"].map(|key| one[key].clone());
         packages.flatten().map(triple).collect()
     }
