@@ -24,7 +24,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Pid, Uid, getegid, geteuid};
 
 use crate::wire::{Event, Order, receive, send};
-use crate::{filter, mounts, supervise::Supervisor, sys};
+use crate::{filter, mounts, supervise::Supervisor, sys, uname};
 
 /// A step of the set-up that the kernel refused.
 #[derive(Debug)]
@@ -79,6 +79,7 @@ fn enter(control: UnixStream) -> Result<ExitCode, Refused> {
         root,
         worker,
         owners,
+        emulator,
     } = order
     else {
         return Err(Refused::new("hear the first order", Errno::EPROTO));
@@ -104,16 +105,15 @@ fn enter(control: UnixStream) -> Result<ExitCode, Refused> {
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
                 .map_err(|e| Refused::new("tie to the parent", e))?;
             nix::unistd::dup2_stdin(&null).map_err(|e| Refused::new("close the input", e))?;
-            mounts::enter()?;
-            nix::unistd::sethostname("localhost")
-                .map_err(|e| Refused::new("set the host name", e))?;
+            let registry = mounts::enter(emulator.as_ref())?;
+            name_host()?;
             nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
             let mut supervisor = Supervisor {
                 owners: owners.into_iter().collect(),
                 ..Supervisor::default()
             };
             supervisor.owners.allow_pins(raise_limits());
-            let first = First::new(control, supervisor)?;
+            let first = First::new(control, supervisor, registry)?;
             // The builder is gone, or will be told by the socket's end.
             Ok(first
                 .serve()
@@ -187,6 +187,15 @@ fn become_root() -> nix::Result<()> {
     nix::unistd::setresuid(uid, uid, uid)
 }
 
+/// Names the host of the namespace. The filters of container runtimes refuse that call to whom they let make namespaces;
+/// programs ask `uname`, which is answered without the kernel.
+fn name_host() -> Result<(), Refused> {
+    match nix::unistd::sethostname(uname::HOST) {
+        Ok(()) | Err(Errno::EPERM | Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(Refused::new("set the host name", errno)),
+    }
+}
+
 /// Waits outside of the process namespace; lets go of the socket, so that the builder sees the
 /// inner process's end.
 fn wait_for(child: Pid, control: UnixStream, null: &fs::File) -> Result<ExitCode, Refused> {
@@ -220,10 +229,16 @@ struct First {
     control: UnixStream,
     children: SignalFd,
     supervisor: Supervisor,
+    /// Keeps the emulator registered.
+    _registry: Option<fs::File>,
 }
 
 impl First {
-    fn new(control: UnixStream, supervisor: Supervisor) -> Result<Self, Refused> {
+    fn new(
+        control: UnixStream,
+        supervisor: Supervisor,
+        registry: Option<fs::File>,
+    ) -> Result<Self, Refused> {
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGCHLD);
         signals
@@ -236,6 +251,7 @@ impl First {
             control,
             children,
             supervisor,
+            _registry: registry,
         })
     }
 

@@ -59,6 +59,7 @@ const OLD: &[(c_long, Verdict)] = &[];
 /// - Owners and attributes are kept in a table, so reading them must read the table too: `sed -i`,
 ///   `cp -p` and the tools of `/etc/shadow` copy the owner that `stat` told them.
 /// - With a map of one user, changing to another fails; the caller goes on as root instead.
+/// - The name and release of the kernel that builds must not get into files.
 /// - Nothing of a tree in the making is worth a disk flush.
 /// - What a script mounts, it could mount over what guards the kernel; namespaces are for the same.
 /// - 463 to 466 are the `xattrat` calls of Linux 6.13: callers fall back to the older ones.
@@ -81,6 +82,7 @@ const SPECIAL: &[(c_long, Verdict)] = &[
     (libc::SYS_removexattr, Verdict::Ask),
     (libc::SYS_lremovexattr, Verdict::Ask),
     (libc::SYS_fremovexattr, Verdict::Ask),
+    (libc::SYS_uname, Verdict::Ask),
     (libc::SYS_mount, Verdict::Refuse),
     (libc::SYS_umount2, Verdict::Refuse),
     (libc::SYS_pivot_root, Verdict::Refuse),

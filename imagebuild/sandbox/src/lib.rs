@@ -6,6 +6,7 @@
 //! of this computer, so that root and anybody else get the same bytes.
 
 mod child;
+mod emulate;
 mod filter;
 mod mounts;
 mod ownership;
@@ -13,10 +14,12 @@ mod refusal;
 mod session;
 mod supervise;
 mod sys;
+mod uname;
 mod wire;
 mod worker;
 
 pub use child::child_main;
+pub use emulate::{Emulator, Machine};
 pub use ownership::{Device, DeviceKind, Inode, Owner, Ownership};
 pub use session::{Error, HELPER_ARGUMENT, Outcome, Sandbox, Session, Status};
 pub use worker::hand_over;

@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::child::Refused;
+use crate::emulate::{self, Emulator};
 
 /// Device nodes that scripts may open.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -45,8 +46,9 @@ pub(crate) fn bind(root: &Path) -> Result<(), Refused> {
     step("go to the tree", nix::unistd::chdir(root))
 }
 
-/// Makes the tree, which is the working directory, the root of this mount namespace.
-pub(crate) fn enter() -> Result<(), Refused> {
+/// Makes the tree, which is the working directory, the root of this mount namespace. What is returned keeps the emulator
+/// registered.
+pub(crate) fn enter(emulator: Option<&Emulator>) -> Result<Option<File>, Refused> {
     let none = None::<&str>;
     let io = |name: &str, result: io::Result<()>| result.map_err(|e| Refused::io(name, &e));
     let root = Path::new(".");
@@ -90,10 +92,15 @@ pub(crate) fn enter() -> Result<(), Refused> {
         )?;
     }
     devices(root)?;
+    let registry = match emulator {
+        Some(emulator) => emulate::register(emulator, &root.join("run/binfmt"))?,
+        None => None,
+    };
     io("make `/run/lock`", directory(&root.join("run/lock")))?;
     step("make the tree the root", nix::unistd::pivot_root(".", "."))?;
     step("let go of the old root", umount2(".", MntFlags::MNT_DETACH))?;
-    step("go to the new root", nix::unistd::chdir("/"))
+    step("go to the new root", nix::unistd::chdir("/"))?;
+    Ok(registry)
 }
 
 /// Makes a part of `/proc` read-only. The kernel has its own say there; this is a second one.

@@ -28,7 +28,7 @@ fn remedy_from(step: &str, errno: i32, read: &dyn Fn(&str) -> Option<String>) ->
         return "there are too many namespaces: raise `sysctl user.max_user_namespaces`".into();
     }
     if step == "mount `/proc`" {
-        return "part of /proc is hidden, as in a container: run the container with `--security-opt systempaths=unconfined`".into();
+        return "part of /proc is hidden, as in a container: run the container with `--security-opt unmask=ALL` (podman) or `--security-opt systempaths=unconfined` (docker)".into();
     }
     let confined = read("/proc/self/status")
         .is_some_and(|status| status.lines().any(|line| line == "Seccomp:\t2"));

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::emulate::Emulator;
 use crate::ownership::Ownership;
 use crate::wire::{Event, Order, receive, send};
 use crate::{refusal, worker};
@@ -56,6 +57,16 @@ pub enum Error {
     /// The program to run could not be executed.
     #[error("failed to start `{program}` in the sandbox")]
     Program {
+        /// The program.
+        program: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The program is of another processor, and this kernel knows nobody who runs it.
+    #[error(
+        "`{program}` is of another processor: Linux 6.7 lets a sandbox bring its own emulator, before that the computer must have registered one, on Debian by `qemu-user-static` with `binfmt-support`"
+    )]
+    Processor {
         /// The program.
         program: String,
         /// What the kernel said.
@@ -141,6 +152,8 @@ pub struct Sandbox {
     pub env: Vec<(OsString, OsString)>,
     /// The time that one program has.
     pub deadline: Duration,
+    /// Who runs the tree's programs, when they are of another processor than this computer's.
+    pub emulator: Option<Emulator>,
 }
 
 impl Sandbox {
@@ -160,6 +173,7 @@ impl Sandbox {
             helper: helper.into(),
             env: env.map(|(name, value)| (name.into(), value.into())).into(),
             deadline: Duration::from_mins(10),
+            emulator: None,
         }
     }
 
@@ -227,6 +241,7 @@ impl Sandbox {
             root,
             worker,
             owners,
+            emulator: self.emulator.clone(),
         };
         send(&session.control, &order).map_err(lost)?;
         match session.wait("the sandbox", &mut Tail::default())? {
@@ -293,7 +308,10 @@ impl Session {
             Event::Killed { signal } => Status::Signal(signal),
             Event::NotStarted { errno } => {
                 let source = io::Error::from_raw_os_error(errno);
-                return Err(Error::Program { program, source });
+                return Err(match errno {
+                    libc::ENOEXEC => Error::Processor { program, source },
+                    _ => Error::Program { program, source },
+                });
             }
             other => return Err(unexpected(&other)),
         };

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use crate::ownership::{Device, DeviceKind, Inode, Owner, Ownership};
 use crate::sys::{self, Notification};
+use crate::uname;
 
 const PATH_MAX: usize = 4096;
 const XATTR_MAX: usize = 64 << 10;
@@ -99,6 +100,10 @@ impl Supervisor {
             libc::SYS_listxattr => self.list_xattrs(call, &call.at_cwd(0, Last::Follow)?),
             libc::SYS_llistxattr => self.list_xattrs(call, &call.at_cwd(0, Last::Keep)?),
             libc::SYS_flistxattr => self.list_xattrs(call, &call.descriptor(0)),
+            libc::SYS_uname => {
+                call.write(0, &uname::answer())?;
+                Ok(Answer::Value(0))
+            }
             libc::SYS_removexattr => self.remove_xattr(call, &call.at_cwd(0, Last::Follow)?),
             libc::SYS_lremovexattr => self.remove_xattr(call, &call.at_cwd(0, Last::Keep)?),
             libc::SYS_fremovexattr => self.remove_xattr(call, &call.descriptor(0)),

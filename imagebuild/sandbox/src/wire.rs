@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::emulate::Emulator;
 use crate::ownership::{Inode, Owner};
 
 /// A table of a hundred thousand owners fits; nothing larger is meant.
@@ -21,6 +22,8 @@ pub(crate) enum Order {
         /// The user as whom scripts run, when that is not the caller.
         worker: Option<u32>,
         owners: Vec<(Inode, Owner)>,
+        /// Who runs the tree's programs, when the processor does not.
+        emulator: Option<Emulator>,
     },
     /// Runs one program to its end.
     Run {

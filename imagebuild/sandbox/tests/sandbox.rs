@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use image_sandbox::{DeviceKind, Error, Outcome, Owner, Ownership, Sandbox, Status};
 
-const TOOLS: [&str; 15] = [
+const TOOLS: [&str; 16] = [
     "sh", "chown", "chgrp", "chmod", "stat", "mknod", "cat", "id", "ln", "mkdir", "mv", "rm",
-    "sed", "sleep", "touch",
+    "sed", "sleep", "touch", "uname",
 ];
 
 /// A tree with a shell; `None` where the kernel forbids sandboxes, which CI does not accept.
@@ -154,6 +154,7 @@ fn a_program_is_root_alone_without_network_or_time() {
     let Some(mut tree) = Tree::new() else { return };
     assert_eq!(tree.says("id -u; id -g"), "0\n0");
     assert_eq!(tree.says("cat /proc/sys/kernel/hostname"), "localhost");
+    assert_eq!(tree.says("uname -nr"), "localhost 6.1.0");
     assert_eq!(
         tree.says("sed -n '3,$p' /proc/net/dev | sed 's/:.*//'")
             .trim(),
