@@ -32,10 +32,12 @@ const DROPPED: [&str; 8] = [
 ];
 
 /// What the bytes of an image follow from, beside stage1: the sources of the builder.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 8] = [
     "Cargo.lock",
     "imagebuild/deb/src",
+    "imagebuild/disk/src",
     "imagebuild/manifest/src",
+    "imagebuild/oci/src",
     "imagebuild/sandbox/src",
     "imagebuild/src",
     "imagebuild/tree/src",

@@ -30,9 +30,10 @@ use std::thread;
 
 use image_manifest::layout::{self, Layout};
 use image_manifest::{Digest, Kernel, Manifest, Role};
-use image_sandbox::{DeviceKind, Ownership};
+use image_sandbox::{DeviceKind, Emulator, Ownership};
 use image_tree::{Device, Kind, Owner, ScanError, Tree, cpio, kernel as modules, squashfs};
 
+use crate::architecture;
 use crate::configure::{self, Settings};
 use crate::definition::Output;
 use crate::fetch::FetchedPackage;
@@ -56,6 +57,8 @@ pub struct Options {
     pub work: PathBuf,
     /// The executable that is the sandbox's helper: this program.
     pub helper: PathBuf,
+    /// Who runs the image's programs, when they are of another processor than this computer's.
+    pub emulator: Option<Emulator>,
     /// How many threads compress.
     pub threads: usize,
     /// Directory in which is kept what is known about earlier layers.
@@ -151,6 +154,12 @@ pub enum Error {
         /// Its last lines.
         output: String,
     },
+    /// The initrd would need a stage1 of another architecture.
+    #[error(
+        "an image with a kernel for `{0}` is built on a computer of that architecture: this program has the stage1 of `{own}` only",
+        own = architecture::OWN
+    )]
+    NoStage1(String),
     /// The image has a kernel but not the program that indexes its modules.
     #[error("the image has a kernel and no `depmod`: install the package `kmod`")]
     NoDepmod,
@@ -247,6 +256,7 @@ impl Error {
                     source: modules::SelectError::Unmatched { .. },
                     ..
                 }
+                | Self::NoStage1(_)
                 | Self::NoDepmod
                 | Self::NoTimezone(_)
                 | Self::NoLocales
@@ -503,6 +513,7 @@ impl Build<'_> {
         Settings {
             helper: self.options.helper.clone(),
             source_date: self.plan.source_date,
+            emulator: self.options.emulator.clone(),
         }
     }
 

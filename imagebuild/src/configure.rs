@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use image_sandbox::{Outcome, Ownership, Sandbox, Session, Status, hand_over};
+use image_sandbox::{Emulator, Outcome, Ownership, Sandbox, Session, Status, hand_over};
 
 use crate::unpack::{self, Diversions, Unpacked, database};
 
@@ -89,6 +89,8 @@ pub struct Settings {
     pub helper: PathBuf,
     /// The only clock of the build, in seconds since 1970.
     pub source_date: i64,
+    /// Who runs the tree's programs, when they are of another processor than this computer's.
+    pub emulator: Option<Emulator>,
 }
 
 impl Settings {
@@ -98,6 +100,7 @@ impl Settings {
         let mut sandbox = Sandbox::new(root, &self.helper);
         // One dpkg run configures everything, perhaps on a slow and busy computer.
         sandbox.deadline = Duration::from_mins(30);
+        sandbox.emulator.clone_from(&self.emulator);
         for (name, value) in [
             ("DEBIAN_FRONTEND", "noninteractive"),
             ("DEBCONF_NONINTERACTIVE_SEEN", "true"),
@@ -105,6 +108,10 @@ impl Settings {
             // Hooks of kernel packages ask for it before they make an initramfs.
             ("INITRD", "No"),
             ("SOURCE_DATE_EPOCH", &self.source_date.to_string()),
+            // Hashes are walked in the same order in every build.
+            ("PERL_HASH_SEED", "0"),
+            ("PERL_PERTURB_KEYS", "0"),
+            ("PYTHONHASHSEED", "0"),
         ] {
             sandbox.env.push((name.into(), value.into()));
         }

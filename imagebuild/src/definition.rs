@@ -40,8 +40,10 @@ pub struct Definition {
     pub name: String,
     /// One line for people.
     pub description: String,
-    /// Debian's name of the architecture.
+    /// Debian's name of the architecture that it is loaded for.
     pub architecture: String,
+    /// All that it may be built for; the first is the one that is meant where none is named.
+    pub architectures: Vec<String>,
     /// Where its packages come from.
     pub distribution: Distribution,
     /// What is installed; absent when nothing is, not even what is essential.
@@ -211,18 +213,46 @@ impl Definition {
         outputs.any(|output| output.form().is_some())
     }
 
-    /// Returns where its lock stands.
+    /// Returns where its lock stands: each architecture has one of its own.
     #[must_use]
     pub fn lock_path(&self) -> PathBuf {
-        self.directory.join(crate::lock::FILE)
+        let lock = if self.is_of_first_architecture() {
+            crate::lock::FILE.to_owned()
+        } else {
+            format!("image.{}.lock", self.architecture)
+        };
+        self.directory.join(lock)
+    }
+
+    /// Returns what the image is called in a store: its name, and of another architecture than the first that too.
+    #[must_use]
+    pub fn image_name(&self) -> String {
+        if self.is_of_first_architecture() {
+            self.name.clone()
+        } else {
+            format!("{}-{}", self.name, self.architecture)
+        }
+    }
+
+    fn is_of_first_architecture(&self) -> bool {
+        let first = self.architectures.first();
+        first.is_none_or(|first| *first == self.architecture)
     }
 }
 
-/// Loads the definition in a directory, with everything that it extends.
+/// Loads the definition in a directory for its first architecture, with everything that it extends.
 ///
 /// # Errors
 /// All problems of all files that were read.
 pub fn load(directory: &Path) -> Result<Definition, Vec<Problem>> {
+    load_for(directory, None)
+}
+
+/// Loads a definition as [`load`] does, for one of its architectures.
+///
+/// # Errors
+/// All problems of all files that were read; an architecture that it does not name is one.
+pub fn load_for(directory: &Path, architecture: Option<&str>) -> Result<Definition, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut chain = Vec::new();
     let mut ancestors = Vec::new();
@@ -257,7 +287,7 @@ pub fn load(directory: &Path) -> Result<Definition, Vec<Problem>> {
     for document in documents.into_iter().rev() {
         merged = merged.extended_by(document);
     }
-    let definition = merged.finish(directory, &mut problems);
+    let definition = merged.finish(directory, architecture, &mut problems);
     match definition {
         Some(definition) if problems.is_empty() => Ok(Definition {
             ancestors,

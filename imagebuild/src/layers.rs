@@ -108,7 +108,7 @@ pub fn parents(definition: &Definition) -> Vec<Locked> {
     };
     above
         .iter()
-        .filter_map(|directory| locked(directory))
+        .filter_map(|directory| locked(directory, &definition.architecture))
         .collect()
 }
 
@@ -141,9 +141,9 @@ pub fn plan_parents(
     Ok(planned)
 }
 
-fn locked(directory: &Path) -> Option<Locked> {
+fn locked(directory: &Path, architecture: &str) -> Option<Locked> {
     // Its problems were told with those of the definition that extends it, as far as they matter to that.
-    let parent = definition::load(directory).ok()?;
+    let parent = definition::load_for(directory, Some(architecture)).ok()?;
     parent.packages.as_ref()?;
     let name = parent.name.clone();
     let lock = Lock::load(&parent.lock_path());
@@ -285,14 +285,6 @@ pub fn compose(
     let config = put(image::config(&about))?;
     let gzip = put(image::manifest(&about, Encoding::Gzip, config))?;
     let zstd = put(image::manifest(&about, Encoding::Zstd, config))?;
-    let name = name_of(&manifest.name);
-    let known = store.named(&name).map_err(Error::Store)?;
-    let known = known.and_then(|entry| store.read(&entry.digest).ok());
-    let known = match known.map(|bytes| Document::parse(&bytes, Some(spec::INDEX))) {
-        Some(Ok(Document::Index(index))) => index.manifests,
-        _ => Vec::new(),
-    };
-    let index = put(image::index(&about, known, gzip, zstd))?;
     let entry = |media_type: &str, (digest, size), name: String| Entry {
         media_type: media_type.to_owned(),
         digest,
@@ -300,12 +292,36 @@ pub fn compose(
         artifact_type: None,
         name: Some(name),
     };
-    let own = format!("{name}-{}", manifest.architecture);
-    Ok(vec![
+    let own = format!("{}-{}", name_of(&manifest.name), manifest.architecture);
+    let mut entries = vec![
         entry(spec::MANIFEST, zstd, format!("{own}-zstd")),
         entry(spec::MANIFEST, gzip, own),
-        entry(spec::INDEX, index, name),
-    ])
+    ];
+    // Of another architecture than the first, it is in an index of its own and in that of the first.
+    let mut images = vec![&manifest.name, &definition.name];
+    images.dedup();
+    for image in images {
+        let name = name_of(image);
+        let known = known_in(store, &name)?;
+        let about = About {
+            name: image,
+            run: Run::default(),
+            ..about.clone()
+        };
+        let index = put(image::index(&about, known, gzip, zstd))?;
+        entries.push(entry(spec::INDEX, index, name));
+    }
+    Ok(entries)
+}
+
+/// The manifests that an index of the store has; none where it is not there or not readable.
+fn known_in(store: &Layout, name: &str) -> Result<Vec<spec::Descriptor>, Error> {
+    let known = store.named(name).map_err(Error::Store)?;
+    let known = known.and_then(|entry| store.read(&entry.digest).ok());
+    match known.map(|bytes| Document::parse(&bytes, Some(spec::INDEX))) {
+        Some(Ok(Document::Index(index))) => Ok(index.manifests),
+        _ => Ok(Vec::new()),
+    }
 }
 
 fn run(oci: &Oci) -> Run {

@@ -3,6 +3,7 @@
 //! It refuses to resolve while it builds: a definition becomes a lock, a lock becomes a plan, and
 //! only a plan that is locked becomes artifacts in a store.
 
+pub mod architecture;
 pub mod assemble;
 pub mod cache;
 pub mod configure;

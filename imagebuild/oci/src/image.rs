@@ -22,6 +22,12 @@ pub const DEFINITION: &str = "vnd.firstboot.definition";
 /// Annotation of an index entry by which podman and skopeo prefer zstd where they can (containers/image, "zstd variants").
 const PREFERS_ZSTD: &str = "io.github.containers.compression.zstd";
 
+/// Annotations of an index of several platforms.
+const ABOUT_ALL: [&str; 2] = [
+    "org.opencontainers.image.description",
+    "org.opencontainers.image.title",
+];
+
 /// What the documents of a container image say.
 #[derive(Clone, Debug)]
 pub struct About<'a> {
@@ -115,20 +121,25 @@ pub fn index(
         ..descriptor(spec::MANIFEST, gzip)
     };
     let zstd = Descriptor {
-        platform,
+        platform: platform.clone(),
         annotations: [(PREFERS_ZSTD.to_owned(), "true".to_owned())].into(),
         ..descriptor(spec::MANIFEST, zstd)
     };
     manifests.extend([gzip, zstd]);
     // The order within a platform stays.
     manifests.sort_by(|a, b| a.platform.cmp(&b.platform));
+    let mut annotations = annotations(about);
+    if manifests.iter().any(|one| one.platform != platform) {
+        // What is true of one platform alone is said by its manifests.
+        annotations.retain(|key, _| ABOUT_ALL.contains(&key.as_str()));
+    }
     spec::to_json(&spec::Index {
         schema_version: 2,
         media_type: spec::INDEX.to_owned(),
         artifact_type: None,
         manifests,
         subject: None,
-        annotations: annotations(about),
+        annotations,
     })
 }
 

@@ -41,9 +41,11 @@ pub(super) fn digest(
     let Definition {
         directory: _,
         ancestors,
-        name,
+        // It is part of what the image is called.
+        name: _,
         description: _,
         architecture,
+        architectures: _,
         distribution,
         packages,
         files,
@@ -66,7 +68,8 @@ pub(super) fn digest(
     let mut words = Words(Hasher::new());
     let levels = format!("{} {}", plan::ROOTFS_LEVEL, plan::INITRD_LEVEL);
     let lock = lock.to_string();
-    let fixed = [builder, &levels, &lock, name, architecture];
+    let image = definition.image_name();
+    let fixed = [builder, &levels, &lock, &image, architecture];
     words.list(fixed.iter());
     words.list([&distribution.name, &distribution.release].into_iter());
     if let Some(Packages {

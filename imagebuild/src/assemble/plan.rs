@@ -6,6 +6,7 @@ use image_manifest::{Digest, Role};
 use serde::Serialize;
 
 use super::{Error, inputs};
+use crate::architecture;
 use crate::definition::Output;
 use crate::layers;
 use crate::lock::{Locked, Use};
@@ -142,6 +143,9 @@ impl Locked {
     /// When a file that the definition names cannot be read.
     pub fn plan(&self) -> Result<Plan, Error> {
         let definition = self.definition();
+        if definition.kernel.is_some() && definition.architecture != architecture::OWN {
+            return Err(Error::NoStage1(definition.architecture.clone()));
+        }
         let lock = self.as_lock();
         let builder = BUILDER.to_owned();
         let count = |usage: Use| {
@@ -198,7 +202,7 @@ impl Locked {
         });
         let distribution = &definition.distribution;
         Ok(Plan {
-            name: definition.name.clone(),
+            name: definition.image_name(),
             architecture: definition.architecture.clone(),
             distribution: format!("{}/{}", distribution.name, distribution.release),
             lock: lock.digest(),

@@ -96,6 +96,7 @@ fn build(directory: &Path, file: &Path, loader: &str) -> Result<(Layout, Built),
     let options = Options {
         work: directory.join("work"),
         helper: PathBuf::new(),
+        emulator: None,
         threads: 1,
         layers: directory.join("layers"),
         facts: directory.join("facts"),

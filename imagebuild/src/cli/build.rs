@@ -10,6 +10,8 @@ use std::time::Instant;
 use clap::Args;
 use image_manifest::layout::{self, Layout};
 use image_manifest::{Artifact, Digest};
+use image_sandbox::Emulator;
+use imagebuild::architecture;
 use imagebuild::assemble::{self, Built, Options, Plan};
 use imagebuild::facts;
 use imagebuild::fetch::Fetched;
@@ -18,7 +20,7 @@ use imagebuild::lock::Locked;
 use serde::Serialize;
 
 use super::describe::{LockedArgs, bring};
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::{export, print, print_json};
 
 #[derive(Debug, Args)]
@@ -132,6 +134,7 @@ fn build(
     let options = Options {
         work: args.work.clone().unwrap_or_else(|| cache.join("work")),
         helper: env::current_exe().map_err(Failure::Start)?,
+        emulator: emulator(locked)?,
         threads: thread::available_parallelism().map_or(1, usize::from),
         layers: cache.join("layers"),
         facts: facts::directory(cache),
@@ -154,6 +157,16 @@ fn build(
     drop(runtime);
     let built = assemble::execute(plan, locked, &fetched.packages, &parents, store, &options);
     Ok((built.map_err(Failure::Assemble)?, fetched))
+}
+
+/// Finds who runs the scripts of an image; one that installs nothing needs nobody.
+fn emulator(locked: &Locked) -> Result<Option<Emulator>, Failure> {
+    let definition = locked.definition();
+    if definition.packages.is_none() {
+        return Ok(None);
+    }
+    architecture::emulator(&definition.architecture)
+        .map_err(|error| Failure::told(error, Exit::Configuration))
 }
 
 fn print_plan(plan: &Plan, json: bool) -> Result<(), Failure> {

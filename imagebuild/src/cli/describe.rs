@@ -20,7 +20,10 @@ pub(super) struct LockedArgs {
     /// Directory of the definition.
     #[arg(value_name = "DIR")]
     definition: PathBuf,
-    /// The lock [default: `image.lock` beside the definition].
+    /// Which of the definition's architectures [default: the first].
+    #[arg(long, value_name = "NAME")]
+    architecture: Option<String>,
+    /// The lock [default: the one beside the definition].
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
     #[command(flatten)]
@@ -40,7 +43,9 @@ pub(super) struct Known {
 impl LockedArgs {
     /// Reads the definition and its lock, and refuses one that was made for something else.
     pub(super) fn locked(&self) -> Result<Locked, Failure> {
-        let definition = definition::load(&self.definition).map_err(Failure::Problems)?;
+        let architecture = self.architecture.as_deref();
+        let definition = definition::load_for(&self.definition, architecture);
+        let definition = definition.map_err(Failure::Problems)?;
         let path = self.lock.clone().unwrap_or_else(|| definition.lock_path());
         let lock = Lock::load(&path).map_err(Failure::Lock)?;
         definition.lock(lock).map_err(Failure::Stale)

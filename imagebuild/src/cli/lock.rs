@@ -20,22 +20,29 @@ pub(super) struct LockArgs {
 
 pub(super) fn run(args: &LockArgs) -> Result<(), Failure> {
     let runtime = Runtime::new().map_err(Failure::Start)?;
-    let outcome = runtime.block_on(lock::run(&args.arguments));
-    let outcome = outcome.map_err(|error| match error {
+    for arguments in args.arguments.each().map_err(failed)? {
+        let outcome = runtime.block_on(lock::run(&arguments)).map_err(failed)?;
+        if args.json {
+            print_json(&outcome)?;
+            continue;
+        }
+        let how = if outcome.written {
+            "written"
+        } else {
+            "not written"
+        };
+        print(&format!(
+            "{}: {} packages, {how}",
+            outcome.lock.display(),
+            outcome.packages
+        ))?;
+    }
+    Ok(())
+}
+
+fn failed(error: lock::RunError) -> Failure {
+    match error {
         lock::RunError::Definition(problems) => Failure::Problems(problems),
         error => Failure::Resolve(error),
-    })?;
-    if args.json {
-        return print_json(&outcome);
     }
-    let how = if outcome.written {
-        "written"
-    } else {
-        "not written"
-    };
-    print(&format!(
-        "{}: {} packages, {how}",
-        outcome.lock.display(),
-        outcome.packages
-    ))
 }

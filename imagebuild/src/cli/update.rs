@@ -21,19 +21,28 @@ pub(super) struct UpdateArgs {
 
 pub(super) fn run(args: &UpdateArgs) -> Result<(), Failure> {
     let runtime = Runtime::new().map_err(Failure::Start)?;
-    let updated = runtime.block_on(lock::update(&args.arguments));
-    let updated = updated.map_err(|error| match error {
+    let each = args.arguments.each().map_err(UpdateError::Lock);
+    for arguments in each.map_err(failed)? {
+        let updated = runtime.block_on(lock::update(&arguments));
+        let updated = updated.map_err(failed)?;
+        if args.json {
+            print_json(&updated)?;
+        } else {
+            text(&updated).iter().try_for_each(|line| print(line))?;
+        }
+    }
+    Ok(())
+}
+
+fn failed(error: UpdateError) -> Failure {
+    match error {
         UpdateError::Lock(lock::RunError::Definition(problems)) => Failure::Problems(problems),
         UpdateError::Lock(error) => Failure::Resolve(error),
         error => {
             let exit = Exit::from(error.fault());
             Failure::told(error, exit)
         }
-    })?;
-    if args.json {
-        return print_json(&updated);
     }
-    text(&updated).iter().try_for_each(|line| print(line))
 }
 
 /// Writes what changes for people: what is for security first.

@@ -39,8 +39,9 @@ pub(super) fn run(args: &VendorArgs) -> Result<(), Failure> {
     for locked in &all {
         packages.extend(bring(&runtime, locked, &sources)?.packages);
     }
-    let image = all.last().map_or("", |locked| &locked.definition().name);
-    let vendored = registry::vendor(&store, image, &packages).map_err(failed)?;
+    let image = all.last().map(|locked| locked.definition().image_name());
+    let image = image.unwrap_or_default();
+    let vendored = registry::vendor(&store, &image, &packages).map_err(failed)?;
     if args.json {
         return print_json(&vendored);
     }

@@ -15,6 +15,9 @@ use super::{
     Units,
 };
 
+/// What stands for the architecture in names of packages.
+const ARCHITECTURE: &str = "{architecture}";
+
 /// Whether a text can be a name of an archive, suite, component or image.
 pub(super) fn is_word(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -91,18 +94,23 @@ fn request(text: &str) -> Option<PackageRequest> {
 impl Document {
     /// Checks all values and makes the definition, if what is needed is there.
     pub(super) fn finish(
-        self,
+        mut self,
         directory: &Path,
+        architecture: Option<&str>,
         problems: &mut Vec<Problem>,
     ) -> Option<Definition> {
         let mut check = Check {
             file: directory.join(FILE),
             problems,
         };
+        let architectures = std::mem::take(&mut self.architectures);
+        let architectures = check.architectures(architectures);
+        let architecture = check.architecture(&architectures, architecture);
+        let known = architecture.as_deref();
+        self.name_architecture(known.unwrap_or_default());
         let name = check.needed("name", self.name);
         let name = check.word(name);
-        let architecture = check.architecture(self.architectures);
-        let distribution = check.distribution(self.distribution);
+        let distribution = check.distribution(self.distribution, known);
         let packages = self.packages.map(|packages| check.packages(packages));
         let users = check.users(self.users);
         let groups = check.groups(self.groups, &users);
@@ -149,6 +157,7 @@ impl Document {
             name: name?,
             description: self.description.map(|text| text.value).unwrap_or_default(),
             architecture: architecture?,
+            architectures,
             distribution: distribution?,
             packages,
             files: values(files),
@@ -167,6 +176,19 @@ impl Document {
             budget: outputs.budget,
             key: outputs.key,
         })
+    }
+}
+
+impl Document {
+    /// Writes the architecture where names of packages ask for it.
+    fn name_architecture(&mut self, architecture: &str) {
+        let install = self.packages.iter_mut().flat_map(|part| &mut part.install);
+        let loaders = self.loaders.iter_mut().flat_map(|part| &mut part.packages);
+        let kernel = self.kernel.iter_mut();
+        let kernel = kernel.flat_map(|part| part.package.iter_mut().chain(&mut part.firmware));
+        for name in install.chain(loaders).chain(kernel) {
+            name.value = name.value.replace(ARCHITECTURE, architecture);
+        }
     }
 }
 
@@ -224,45 +246,52 @@ impl Check<'_> {
         kept
     }
 
-    fn architecture(&mut self, values: Vec<Located<String>>) -> Option<String> {
-        let extra = values.first().map(|first| first.value.clone());
-        for value in values
-            .iter()
-            .filter(|value| Some(&value.value) != extra.as_ref())
-        {
-            let message = format!(
-                "one image is of one architecture; `{}` is a second one",
-                value.value
-            );
-            self.problems.push(value.problem(message));
-        }
-        let architecture = self
-            .list(values, "architecture", is_package)
-            .into_iter()
-            .next();
-        if architecture.is_none() && extra.is_none() {
+    fn architectures(&mut self, values: Vec<Located<String>>) -> Vec<String> {
+        let none = values.is_empty();
+        let architectures = self.list(values, "architecture", is_package);
+        if none {
             self.note("`architectures` is missing");
         }
-        architecture
+        architectures
     }
 
-    fn distribution(&mut self, part: document::Distribution) -> Option<Distribution> {
+    /// Finds the architecture that is asked for, or the first.
+    fn architecture(&mut self, all: &[String], asked: Option<&str>) -> Option<String> {
+        let Some(asked) = asked else {
+            return all.first().cloned();
+        };
+        if !all.iter().any(|one| one == asked) {
+            let all = all.join("`, `");
+            self.note(&format!("it is for `{all}`, and not for `{asked}`"));
+            return None;
+        }
+        Some(asked.to_owned())
+    }
+
+    fn distribution(
+        &mut self,
+        part: document::Distribution,
+        architecture: Option<&str>,
+    ) -> Option<Distribution> {
         let name = self.needed("distribution.name", part.name);
         let release = self.needed("distribution.release", part.release);
         let keyring = self.needed("distribution.keyring", part.keyring);
         let (name, release) = (self.word(name), self.word(release));
         let components = self.list(part.components, "component", is_word);
         let mut suites: Vec<Suite> = Vec::new();
-        for suite in part.suites {
-            if !suites.contains(&suite.value) {
-                suites.push(suite.value);
+        for Located { value, .. } in part.suites {
+            let (suite, only) = value;
+            let own =
+                only.is_empty() || architecture.is_none_or(|own| only.iter().any(|one| one == own));
+            if own && !suites.contains(&suite) {
+                suites.push(suite);
             }
         }
         if components.is_empty() {
             self.note("`distribution.components` is missing");
         }
         if suites.is_empty() {
-            self.note("`distribution.suites` is missing");
+            self.note("`distribution.suites` is missing, or has none for this architecture");
         }
         Some(Distribution {
             name: name?,

@@ -44,7 +44,8 @@ pub(super) struct Distribution {
     pub(super) release: Option<Located<String>>,
     pub(super) keyring: Option<Located<String>>,
     pub(super) components: Vec<Located<String>>,
-    pub(super) suites: Vec<Located<Suite>>,
+    /// Suites, and the architectures that they are for: all, where none is named.
+    pub(super) suites: Vec<Located<(Suite, Vec<String>)>>,
 }
 
 #[derive(Debug, Default)]
@@ -219,14 +220,16 @@ fn read_distribution(table: &mut Table<'_, '_>, directory: &Path) -> Distributio
                     Some(_) => {}
                 }
             }
+            let only = table.strings("architectures");
+            let only = only.into_iter().map(|one| one.value).collect();
             let (archive, suite) = (archive?.value, suite?.value);
-            Some(table.located(Suite { archive, suite }))
+            Some(table.located((Suite { archive, suite }, only)))
         }),
     }
 }
 
 impl Document {
-    /// Lays a child over this: its words win, its lists are appended.
+    /// Lays a child over this: its words win, its lists are appended, but for the architectures.
     pub(super) fn extended_by(mut self, child: Self) -> Self {
         let own = &mut self.distribution;
         let new = child.distribution;
@@ -259,7 +262,10 @@ impl Document {
         self.enable.extend(child.enable);
         self.disable.extend(child.disable);
         self.mask.extend(child.mask);
-        self.architectures.extend(child.architectures);
+        // A child may be for fewer than its parent: this list alone replaces the parent's.
+        if !child.architectures.is_empty() {
+            self.architectures = child.architectures;
+        }
         self.description = child.description.or(self.description);
         // The name is never inherited: two images are not one.
         self.name = child.name;

@@ -2,6 +2,8 @@ use std::fs;
 
 use super::*;
 
+mod architectures;
+
 const BASE: &str = r#"
 name = "base"
 description = "small"
@@ -228,10 +230,16 @@ fn each_mistake_is_found_in_its_place() {
             "image.toml: `name` is missing",
         ),
         (
-            "two architectures",
+            "no architecture",
+            "architectures = [\"amd64\"]",
+            "",
+            "image.toml: `architectures` is missing",
+        ),
+        (
+            "no name of an architecture",
             "[\"amd64\"]",
-            "[\"amd64\", \"arm64\"]",
-            ":4:27: one image",
+            "[\"amd64\", \"ARM64\"]",
+            ":4:27: `ARM64` is no architecture",
         ),
         ("no toml", "name = \"base\"", "name = base", ":2:8: "),
         (

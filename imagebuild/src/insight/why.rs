@@ -158,7 +158,7 @@ fn asked(definition: &Definition) -> BTreeMap<String, String> {
         let one = if *directory == definition.directory {
             definition
         } else {
-            match definition::load(directory) {
+            match definition::load_for(directory, Some(&definition.architecture)) {
                 Ok(parent) => {
                     own = parent;
                     &own

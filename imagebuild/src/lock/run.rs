@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use super::{Difference, Lock, make};
 use crate::cache::{self, Cache};
-use crate::definition::{self, Problem};
+use crate::definition::{self, Definition, Problem};
 use crate::fetch::{Answer, Fault};
 use crate::mirror::{self, Mirrors};
 
@@ -21,6 +21,9 @@ use crate::mirror::{self, Mirrors};
 pub struct Arguments {
     /// Directory of the definition
     pub directory: PathBuf,
+    /// Which of the definition's architectures; all of them without it and without `--output`
+    #[arg(long, value_name = "NAME")]
+    pub architecture: Option<String>,
     /// Mirror to use, `[ARCHIVE=]URL`; may be given several times
     #[arg(long = "mirror", value_name = "[ARCHIVE=]URL")]
     pub mirrors: Vec<String>,
@@ -36,6 +39,30 @@ pub struct Arguments {
     /// Show the difference and write nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+impl Arguments {
+    /// Loads the definition for the architecture that is asked for.
+    pub(super) fn definition(&self) -> Result<Definition, Error> {
+        definition::load_for(&self.directory, self.architecture.as_deref())
+            .map_err(Error::Definition)
+    }
+
+    /// Says the same once for each lock that is asked for.
+    ///
+    /// # Errors
+    /// When the definition has problems.
+    pub fn each(&self) -> Result<Vec<Self>, Error> {
+        if self.architecture.is_some() || self.output.is_some() {
+            return Ok(vec![self.clone()]);
+        }
+        let all = self.definition()?.architectures.into_iter();
+        let each = all.map(|architecture| Self {
+            architecture: Some(architecture),
+            ..self.clone()
+        });
+        Ok(each.collect())
+    }
 }
 
 /// What came of it; `--json` prints this.
@@ -146,7 +173,7 @@ impl make::Error {
 /// # Errors
 /// When the definition has problems, no mirror answers well, the request has no answer, or the file cannot be written.
 pub async fn run(arguments: &Arguments) -> Result<Outcome, Error> {
-    let definition = definition::load(&arguments.directory).map_err(Error::Definition)?;
+    let definition = arguments.definition()?;
     let mirrors = Mirrors::find(&arguments.mirrors, None)?;
     let cache = Cache::open(arguments.cache.as_deref())?;
     let now = OffsetDateTime::now_utc().unix_timestamp();

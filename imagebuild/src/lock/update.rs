@@ -17,7 +17,7 @@ use super::make::{self, Candidate, Made};
 use super::run::{self, Error};
 use super::{Change, Lock, Package, StaleLock, Use};
 use crate::cache::{Cache, Shelf};
-use crate::definition::{self, Definition};
+use crate::definition::Definition;
 use crate::facts::{self, Change as Entry};
 use crate::fetch::{self, Fault, Network, Sources};
 use crate::mirror::Mirrors;
@@ -39,6 +39,21 @@ pub struct UpdateArguments {
     /// Fetch the new packages, as a build will, and tell what their changelogs say
     #[arg(long)]
     changelogs: bool,
+}
+
+impl UpdateArguments {
+    /// Says the same once for each lock that is asked for.
+    ///
+    /// # Errors
+    /// When the definition has problems.
+    pub fn each(&self) -> Result<Vec<Self>, Error> {
+        let each = self.common.each()?.into_iter();
+        let each = each.map(|common| Self {
+            common,
+            ..self.clone()
+        });
+        Ok(each.collect())
+    }
 }
 
 /// What came of it; `--json` prints this.
@@ -120,7 +135,7 @@ impl UpdateError {
 /// When the definition has problems, no mirror answers well, or the file cannot be written; the lock stays as it is.
 pub async fn update(arguments: &UpdateArguments) -> Result<Updated, UpdateError> {
     let common = &arguments.common;
-    let definition = definition::load(&common.directory).map_err(Error::Definition)?;
+    let definition = common.definition()?;
     let mirrors = Mirrors::find(&common.mirrors, None).map_err(Error::Mirror)?;
     let cache = Cache::open(common.cache.as_deref()).map_err(Error::Cache)?;
     let path = definition.lock_path();
