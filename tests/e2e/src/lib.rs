@@ -7,5 +7,6 @@ pub mod desk;
 pub mod ghost;
 pub mod haunted;
 pub mod need;
+pub mod registry;
 pub mod rig;
 pub mod shop;

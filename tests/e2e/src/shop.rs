@@ -76,6 +76,23 @@ pub fn artifact(store: &Path, artifact: &Artifact) -> PathBuf {
         .join(artifact.digest.hex())
 }
 
+/// Returns the user's own cache, which the lab's builds have filled.
+///
+/// # Panics
+/// When the environment names none.
+#[must_use]
+pub fn cache() -> PathBuf {
+    let variable = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    variable("IMAGEBUILD_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("imagebuild")))
+        .or_else(|| variable("HOME").map(|home| home.join(".cache/imagebuild")))
+        .expect("there is a cache")
+}
+
 /// Copies a directory with all that is in it.
 ///
 /// # Errors

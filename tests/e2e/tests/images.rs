@@ -59,19 +59,6 @@ impl Bench {
     }
 }
 
-/// The user's own cache, which the lab's build has filled.
-fn warm_cache() -> PathBuf {
-    let variable = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    variable("IMAGEBUILD_CACHE")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("imagebuild")))
-        .or_else(|| variable("HOME").map(|home| home.join(".cache/imagebuild")))
-        .expect("there is a cache")
-}
-
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -87,7 +74,7 @@ fn loader_package(bench: &Bench) -> (Vec<u8>, String) {
     let lock: toml::Table = bench.lock("loaders").parse().expect("a lock is TOML");
     let package = &lock["package"].as_array().expect("packages")[0];
     let digest: Digest = sha256(&package["sha256"]);
-    let file = warm_cache().join("packages/sha256").join(digest.hex());
+    let file = shop::cache().join("packages/sha256").join(digest.hex());
     (
         fs::read(file).expect("the cache holds it"),
         package["path"].as_str().expect("a path").to_owned(),
@@ -99,86 +86,6 @@ fn sha256(value: &toml::Value) -> Digest {
     text.parse()
         .or_else(|_| Digest::from_hex(text))
         .expect("a digest")
-}
-
-fn listing(store: &Path) -> String {
-    let manifest = shop::manifest(store, "host");
-    let listing = manifest.artifact(Role::Listing).expect("a listing");
-    let bytes = fs::read(shop::artifact(store, listing)).expect("the listing");
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-#[test]
-fn two_builds_one_as_root_and_one_rootless_give_the_same_bytes() {
-    if !need::has(&["setpriv", "chown"]) {
-        return;
-    }
-    shop::image("host");
-    let (first, second) = (Bench::new(), Bench::new());
-    shop::copy_tree(
-        &warm_cache().join("packages"),
-        &first.path("cache/packages"),
-    )
-    .expect("a warm cache");
-    shop::copy_tree(
-        &warm_cache().join("packages"),
-        &second.path("cache/packages"),
-    )
-    .expect("a warm cache");
-    check(&first.build("host", &["--offline"]));
-
-    // The other one is nobody, in another directory, with another umask, home, language and time zone.
-    fs::copy(
-        shop::workspace().binary("imagebuild"),
-        second.path("imagebuild"),
-    )
-    .expect("a copy of imagebuild");
-    check(&run(Command::new("chown")
-        .args(["-R", "65534:65534"])
-        .arg(second.folder.path())));
-    let mut rootless = Command::new("setpriv");
-    rootless.args([
-        "--reuid",
-        "65534",
-        "--regid",
-        "65534",
-        "--clear-groups",
-        "--",
-        "sh",
-        "-c",
-    ]);
-    rootless.arg("umask 077; exec \"$0\" build images/host --store elsewhere --offline");
-    rootless
-        .arg(second.path("imagebuild"))
-        .current_dir(second.folder.path());
-    rootless
-        .env("IMAGEBUILD_CACHE", second.path("cache"))
-        .env("HOME", second.folder.path());
-    rootless
-        .env("TZ", "Asia/Kathmandu")
-        .env("LC_ALL", "C")
-        .env("TMPDIR", second.folder.path());
-    check(&run(&mut rootless));
-
-    let manifests = [
-        shop::manifest(&first.path("store"), "host"),
-        shop::manifest(&second.path("elsewhere"), "host"),
-    ];
-    let listings = [("store", &first), ("elsewhere", &second)]
-        .map(|(store, bench)| listing(&bench.path(store)));
-    if let Some((left, right)) = listings[0]
-        .lines()
-        .zip(listings[1].lines())
-        .find(|(left, right)| left != right)
-    {
-        panic!("the trees differ:\n{left}\n{right}");
-    }
-    assert_eq!(manifests[0], manifests[1]);
-    for artifact in &manifests[0].artifacts {
-        let bytes =
-            fs::read(shop::artifact(&second.path("elsewhere"), artifact)).expect("an artifact");
-        assert_eq!(Digest::of(&bytes), artifact.digest, "{}", artifact.name);
-    }
 }
 
 #[test]
@@ -308,6 +215,7 @@ fn the_lab_locks_again_when_a_package_has_left_every_source() {
         store: bench.path("store"),
         locks: bench.path("locks"),
         lock: None,
+        architecture: None,
     };
     let built = workshop
         .build("loaders")

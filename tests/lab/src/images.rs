@@ -41,6 +41,8 @@ pub struct Workshop {
     pub locks: PathBuf,
     /// The committed lock of all its images; each definition has its own without one.
     pub lock: Option<PathBuf>,
+    /// Which of the architectures of its images; the first of each without one.
+    pub architecture: Option<&'static str>,
 }
 
 /// Why there is no image.
@@ -90,7 +92,7 @@ impl Workshop {
             }
             Err(status) => status,
         };
-        let lock = self.locks.join(name).join("image.lock");
+        let lock = self.own_lock(name);
         if lock.is_file()
             && let Ok(built) = self.try_build(name, Some(&lock))?
         {
@@ -131,6 +133,9 @@ impl Workshop {
         if let Some(lock) = lock {
             build.arg("--lock").arg(lock);
         }
+        if let Some(architecture) = self.architecture {
+            build.args(["--architecture", architecture]);
+        }
         let output = build
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
@@ -144,6 +149,18 @@ impl Workshop {
             .map_err(Error::Answer)
     }
 
+    /// Where a lock of the lab's own is kept.
+    fn own_lock(&self, name: &str) -> PathBuf {
+        self.locks.join(name).join(self.lock_name())
+    }
+
+    fn lock_name(&self) -> String {
+        match self.architecture {
+            Some(architecture) => format!("image.{architecture}.lock"),
+            None => "image.lock".to_owned(),
+        }
+    }
+
     fn relock(&self, name: &str, lock: &Path) -> Result<(), Error> {
         let folder = self.locks.join(name);
         let write = |source| Error::Write {
@@ -152,12 +169,14 @@ impl Workshop {
         };
         fs::create_dir_all(&folder).map_err(write)?;
         // The difference is told to whatever lock stands where the new one goes.
-        let own = self.definitions.join(name).join("image.lock");
+        let own = self.definitions.join(name).join(self.lock_name());
         let committed = self.lock.clone().unwrap_or(own);
         fs::copy(committed, lock).map_err(write)?;
+        let architecture = self.architecture.map(|name| ["--architecture", name]);
         let status = Command::new(&self.imagebuild)
             .arg("lock")
             .arg(self.definitions.join(name))
+            .args(architecture.into_iter().flatten())
             .arg("--output")
             .arg(lock)
             .stdin(Stdio::null())

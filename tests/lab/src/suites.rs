@@ -165,8 +165,16 @@ impl Suite {
 /// End-to-end tests run one after the other, since two cores are what they are timed for.
 fn end_to_end(feature: &'static str) -> Vec<&'static str> {
     let tests = match feature.trim_start_matches("e2e/") {
-        // What is built and what is not, what is known about it, and where it goes from there.
-        "images" => vec!["images", "refusals", "insight", "registry"],
+        // What is built, where and for what; what is not; what is known about it, and where it goes from there.
+        "images" => vec![
+            "images",
+            "everywhere",
+            "releases",
+            "refusals",
+            "insight",
+            "registry",
+            "ci",
+        ],
         // What operators do with hosts, and what they do with the appliance.
         "operate" => vec!["operate", "site"],
         // One file for each protocol.

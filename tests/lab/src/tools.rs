@@ -29,7 +29,7 @@ const RACK: [(&str, &str); 6] = [
     ("unshare", "util-linux"),
 ];
 
-const TESTS: [(&str, &str); 41] = [
+const TESTS: [(&str, &str); 42] = [
     ("age", "age"),
     ("ar", "binutils"),
     ("atftp", "atftp"),
@@ -58,6 +58,7 @@ const TESTS: [(&str, &str); 41] = [
     ("perfdhcp", "kea-admin"),
     ("podman", "podman"),
     ("python3", "python3-venv"),
+    ("qemu-aarch64-static", "qemu-user-static"),
     ("qemu-img", "qemu-utils"),
     ("runc", "runc"),
     ("sbverify", "sbsigntool"),

@@ -118,6 +118,7 @@ pub fn workshop(workspace: &Workspace, state: &State) -> Workshop {
         store: state.store(),
         locks: state.path().join("locks"),
         lock: None,
+        architecture: None,
     }
 }
 
