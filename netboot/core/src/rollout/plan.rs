@@ -276,7 +276,7 @@ impl Planner<'_, '_> {
             .collect();
         let open = members.iter().filter(|member| {
             let proven = healthy.contains(&member.batch) && !canary(member);
-            !member.progress.is_settled() && !(proven && self.waits_for_hands(member))
+            !member.progress.is_settled() && (!proven || !self.waits_for_hands(member))
         });
         let Some(open) = open.map(|member| member.batch).min() else {
             return;
