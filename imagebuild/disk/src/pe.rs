@@ -191,6 +191,8 @@ fn compose_head(stub: &dyn ReadAt, added: &[Section<'_>]) -> Result<(Vec<u8>, Ve
         return Err(Error::Malformed("it is larger than a stub"));
     }
     let headers = Headers::read(stub)?;
+    // What the stub promises of itself would be promised of the program.
+    sections(stub)?;
     if number(&headers.bytes, headers.optional + 112 + 32, 4)? != 0 {
         return Err(Error::Malformed("it is signed already"));
     }
@@ -268,6 +270,9 @@ fn headers_end(headers: &Headers, file: u64) -> Result<u64, Error> {
 fn make_room(head: &mut Vec<u8>, headers: &Headers, more: usize, file: u64) -> Result<u64, Error> {
     let wanted = (headers.table + (headers.count + more) * HEADER) as u64;
     let end = headers_end(headers, file)?;
+    if end < (headers.table + headers.count * HEADER) as u64 {
+        return Err(Error::Malformed("its headers are longer than it says"));
+    }
     let (mut first, mut lowest) = (u64::MAX, u64::MAX);
     for header in headers.sections() {
         lowest = lowest.min(number(header, 12, 4)?);

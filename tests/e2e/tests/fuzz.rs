@@ -6,6 +6,8 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
 
 use e2e::need;
 use e2e::shop;
@@ -61,13 +63,23 @@ fn no_target_fails_in_its_time() {
     let output = root.join("target/fuzz");
     build(&package, &output);
     let seconds = env::var("FUZZ_SECONDS").unwrap_or_else(|_| "8".to_owned());
-    let mut failed = Vec::new();
-    for target in targets(&package) {
-        if let Err(said) = run(&target, &package, &output, &seconds) {
-            eprintln!("{target}:\n{said}");
-            failed.push(target);
+    let (waiting, failed) = (Mutex::new(targets(&package)), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(target) = { waiting.lock().expect("targets").pop() } {
+            if let Err(said) = run(&target, &package, &output, &seconds) {
+                eprintln!("{target}:\n{said}");
+                failed.lock().expect("targets").push(target);
+            }
         }
-    }
+    };
+    // Each is one thread.
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(work);
+        }
+    });
+    let failed = failed.into_inner().expect("targets");
     assert!(
         failed.is_empty(),
         "{failed:?} failed; the inputs are in {}",
