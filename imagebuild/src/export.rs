@@ -3,6 +3,8 @@
 //! It refuses to leave half of one under its name: a file gets its name when it is whole and has the
 //! digest that the manifest promises.
 
+pub mod container;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileTypeExt;

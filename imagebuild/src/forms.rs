@@ -15,6 +15,8 @@ use image_disk::{
 use image_manifest::layout::Layout;
 use image_manifest::{Digest, Form, FormKind, Manifest, Role};
 
+use crate::secure_boot::{self, Signer};
+
 /// Why a form could not be composed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -29,6 +31,12 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The programs that firmware starts could not be signed.
+    #[error(transparent)]
+    Sign(#[from] secure_boot::Error),
+    /// There is no room for their signed copies.
+    #[error("failed to make a temporary directory")]
+    Temporary(#[source] io::Error),
     /// The disk could not be laid out.
     #[error("failed to lay out the disk")]
     Plan(#[from] PlanError),
@@ -168,6 +176,22 @@ impl Disk {
     /// When the image has none, or its artifacts cannot be opened or do not fit.
     pub fn of(store: &Layout, manifest: &Manifest) -> Result<Self, Error> {
         Self::from_places(manifest, &Places::of(store, manifest)?)
+    }
+
+    /// Composes the disk of a stored image, with its programs signed by somebody whom firmware trusts.
+    ///
+    /// # Errors
+    /// When the image has none, its programs cannot be signed, or its artifacts cannot be opened or do not fit.
+    pub fn signed(store: &Layout, manifest: &Manifest, signer: &Signer) -> Result<Self, Error> {
+        let mut places = Places::of(store, manifest)?;
+        // The copies are open when their directory goes.
+        let directory = tempfile::tempdir().map_err(Error::Temporary)?;
+        for (place, name) in [(&mut places.boot, "boot.efi"), (&mut places.uki, "uki.efi")] {
+            let copy = directory.path().join(name);
+            signer.sign(place, &copy)?;
+            *place = copy;
+        }
+        Self::from_places(manifest, &places)
     }
 
     /// Composes the disk of an image from pieces that stand elsewhere.

@@ -3,6 +3,7 @@
 //! It refuses to split a tree by guesses: the layer of a parent is what the parent's own build makes from the parent's own
 //! lock, so two images that share a parent share its layer byte for byte; what a child differs in is the child's layer.
 
+mod documents;
 mod keep;
 mod verify;
 
@@ -22,6 +23,7 @@ use crate::assemble::{self, Plan};
 use crate::definition::{self, Definition, Oci, Output};
 use crate::fetch::FetchedPackage;
 use crate::lock::{Lock, Locked};
+pub use documents::{Container, Error as DocumentsError, check as check_documents};
 pub use keep::Kept;
 pub use verify::{Error as VerifyError, verify, verify_layers};
 
@@ -322,6 +324,17 @@ fn known_in(store: &Layout, name: &str) -> Result<Vec<spec::Descriptor>, Error> 
         Some(Ok(Document::Index(index))) => Ok(index.manifests),
         _ => Ok(Vec::new()),
     }
+}
+
+/// Names the documents of a container image: the index, and each manifest for tools that cannot choose in an index.
+fn names(
+    name: &str,
+    architecture: &str,
+    [index, gzip, zstd]: [Digest; 3],
+) -> [(String, Digest); 3] {
+    let own = format!("{name}-{architecture}");
+    let fast = format!("{own}-zstd");
+    [(name.to_owned(), index), (own, gzip), (fast, zstd)]
 }
 
 fn run(oci: &Oci) -> Run {

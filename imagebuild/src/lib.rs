@@ -15,6 +15,7 @@ pub mod facts;
 pub mod fetch;
 pub mod file;
 pub mod forms;
+pub mod gather;
 pub mod gc;
 pub mod insight;
 pub mod layers;

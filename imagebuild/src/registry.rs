@@ -30,6 +30,8 @@ pub use push::{Plan as PushPlan, Pushed, Things, push};
 pub use reference::{Remote, Repository};
 pub use session::Session;
 
+use crate::gather;
+
 /// How registries are spoken to.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -134,6 +136,9 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] layout::Error),
+    /// What is to be sent could not be gathered.
+    #[error(transparent)]
+    Gather(#[from] gather::Error),
     /// A file could not be read or written.
     #[error("failed to use `{}`", path.display())]
     File {

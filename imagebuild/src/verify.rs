@@ -21,7 +21,7 @@ use image_tree::squashfs;
 use serde::Serialize;
 
 use crate::{forms, layers};
-pub use file::verify_files;
+pub use file::{Signed, verify_files};
 pub use form::Fault;
 
 /// Largest listing that is read: some five million paths.
@@ -45,6 +45,9 @@ pub struct Verified {
     pub forms: Vec<String>,
     /// The layers that were turned back into the listing, by encoding.
     pub layers: Vec<String>,
+    /// The container image whose documents name these layers and this tree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
 }
 
 /// Why an image is not what its manifest says.
@@ -133,6 +136,9 @@ pub enum Error {
     /// A layer is not what it should be.
     #[error(transparent)]
     Layers(#[from] layers::VerifyError),
+    /// The documents of the container image are not what they should be.
+    #[error(transparent)]
+    Documents(#[from] layers::DocumentsError),
 }
 
 fn told(difference: &Difference) -> String {
@@ -181,6 +187,7 @@ pub fn verify(store: &Layout, reference: &str) -> Result<Verified, Error> {
     }
     trees.extend(composed.iter().cloned());
     let layers = layers::verify(store, &manifest, &listed)?;
+    let container = container(store, digest, &manifest)?;
     let artifacts = manifest.artifacts.into_iter();
     Ok(Verified {
         name: manifest.name,
@@ -190,7 +197,23 @@ pub fn verify(store: &Layout, reference: &str) -> Result<Verified, Error> {
         trees,
         forms: composed,
         layers,
+        container,
     })
+}
+
+/// Checks the documents of the container image. An earlier image of its name may have lost them to `gc`; the newest has
+/// them.
+fn container(store: &Layout, image: Digest, manifest: &Manifest) -> Result<Option<String>, Error> {
+    let newest = store.named(&manifest.name).map_err(|source| Error::Find {
+        reference: manifest.name.clone(),
+        source,
+    })?;
+    match layers::check_documents(store, manifest) {
+        Err(layers::DocumentsError::Absent(_)) if newest.is_none_or(|it| it.digest != image) => {
+            Ok(None)
+        }
+        checked => Ok(checked?.map(|container| container.name)),
+    }
 }
 
 fn find(store: &Layout, reference: &str) -> Result<Found, Error> {

@@ -14,8 +14,8 @@ use image_manifest::layout::Layout;
 use image_manifest::{FormKind, Manifest};
 use tempfile::TempDir;
 
-use crate::forms::{self, Disk, Places};
-use crate::secure_boot::{self, Signer};
+use crate::forms::{self, Disk};
+use crate::secure_boot::Signer;
 
 pub mod accelerator;
 pub mod firmware;
@@ -75,9 +75,6 @@ pub enum Error {
     /// The image has no disk, or it cannot be composed.
     #[error(transparent)]
     Forms(#[from] forms::Error),
-    /// Its programs cannot be signed.
-    #[error(transparent)]
-    Sign(#[from] secure_boot::Error),
     /// A file of the computer could not be made.
     #[error("failed to write `{}`", path.display())]
     Write {
@@ -157,15 +154,10 @@ impl Folder {
         size: Option<u64>,
         path: &Path,
     ) -> Result<(), Error> {
-        let mut places = Places::of(store, manifest)?;
-        if let Some(signer) = signer {
-            for (place, name) in [(&mut places.boot, "boot.efi"), (&mut places.uki, "uki.efi")] {
-                let copy = self.0.path().join(name);
-                signer.sign(place, &copy)?;
-                *place = copy;
-            }
-        }
-        let disk = Disk::from_places(manifest, &places)?;
+        let disk = match signer {
+            Some(signer) => Disk::signed(store, manifest, signer)?,
+            None => Disk::of(store, manifest)?,
+        };
         let file = File::create(path).map_err(write(path))?;
         let mut sink = SparseSink::new(file);
         disk.write(FormKind::Raw, &mut sink)?;

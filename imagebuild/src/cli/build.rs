@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use super::describe::{LockedArgs, bring};
 use super::failure::{Exit, Failure};
+use super::machine::SigningArgs;
 use super::{export, print, print_json};
 
 #[derive(Debug, Args)]
@@ -33,9 +34,11 @@ pub(super) struct BuildArgs {
     /// Directory for the workspace, which takes the whole tree [default: in the cache].
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
-    /// Directory that takes all disks of the definition's `outputs` as files.
+    /// Directory that takes all of the definition's `outputs`: disks as files, the container image as a layout.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    signing: SigningArgs,
     /// Build even when the store has an image of the same inputs.
     #[arg(long)]
     rebuild: bool,
@@ -81,7 +84,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
         None => build(args, &locked, &plan, &store)?,
     };
     if let Some(directory) = &args.output {
-        export::all(&store, &built.manifest, directory)?;
+        export::all(&store, &built.manifest, directory, &args.signing)?;
     }
     let outcome = Outcome {
         name: &built.manifest.name,

@@ -59,6 +59,7 @@ pub(super) enum Failure {
     Verify(verify::Error),
     Forms(forms::Error),
     Export(export::Error),
+    Container(export::container::Error),
     Registry(Box<registry::Error>),
     Machine(Box<MachineError>),
     /// What a verb of its own has to say, and what may be done about it.
@@ -105,6 +106,7 @@ impl Failure {
             Self::Verify(error) => error,
             Self::Forms(error) => error,
             Self::Export(error) => error,
+            Self::Container(error) => error,
             Self::Registry(error) => &**error,
             Self::Machine(error) => &**error,
             Self::Start(error) | Self::Print(error) => error,
@@ -123,7 +125,23 @@ impl Failure {
             Self::Store(layout::Error::NotALayout { .. }) => {
                 Some("give `--store` an empty or absent directory, or one that `imagebuild` made")
             }
+            _ if is_full(self.error()) => Some(
+                "a disk is full; the tree is made in `--work`, the image in `--store`: each may be on another one",
+            ),
             _ => None,
         }
     }
+}
+
+/// Whether the last reason is that something has no room.
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let reason = error.downcast_ref::<io::Error>();
+        if reason.is_some_and(|reason| reason.kind() == io::ErrorKind::StorageFull) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }

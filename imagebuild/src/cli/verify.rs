@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use image_manifest::layout::Layout;
-use imagebuild::verify::{self, Verified};
+use imagebuild::verify::{self, Signed, Verified};
 
 use super::failure::Failure;
+use super::machine::SigningArgs;
 use super::{print, print_json, sign};
 
 #[derive(Debug, Args)]
@@ -26,6 +27,8 @@ pub(super) struct VerifyArgs {
     /// File of a public key that must have signed the image; of several, one.
     #[arg(long = "key", value_name = "FILE")]
     keys: Vec<PathBuf>,
+    #[command(flatten)]
+    signing: SigningArgs,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -37,7 +40,9 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let verified = if args.files.is_empty() {
         verify::verify(&store, &args.image)
     } else {
-        verify::verify_files(&store, &args.image, &args.files)
+        let owner = args.signing.signer()?;
+        let signed = owner.as_ref().map_or(Signed::Nobody, Signed::By);
+        verify::verify_files(&store, &args.image, &args.files, signed)
     };
     let verified = verified.map_err(Failure::Verify)?;
     if args.json {
@@ -51,6 +56,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
         trees,
         forms,
         layers,
+        container,
     } = &verified;
     print(&format!("{name}@{manifest}"))?;
     print(&format!("tree     {tree}"))?;
@@ -67,6 +73,9 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     }
     for name in layers {
         print(&format!("{name:<24} holds the tree"))?;
+    }
+    if let Some(name) = container {
+        print(&format!("{name:<24} names these layers and this tree"))?;
     }
     Ok(())
 }

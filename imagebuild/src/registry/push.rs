@@ -5,9 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use image_manifest::layout::{Entry, Layout};
+use image_manifest::layout::Layout;
 use image_manifest::{Digest, Role};
-use image_oci::spec::{self, Descriptor, Document};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -16,10 +15,8 @@ use super::reference::Remote;
 use super::session::{Access, Session};
 use super::upload::{Blob, Sent};
 use super::{Error, Options, packages};
+use crate::gather::{self, Load};
 use crate::layers;
-
-/// Annotation of a container image that says what it was built from.
-const REVISION: &str = "org.opencontainers.image.revision";
 
 /// What of an image is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,25 +65,6 @@ pub struct Pushed {
     pub present_files: usize,
 }
 
-/// A document on its way.
-#[derive(Clone, Debug)]
-struct Sheet {
-    digest: Digest,
-    media_type: String,
-    bytes: Vec<u8>,
-    subject: Option<Digest>,
-    descriptor: Descriptor,
-}
-
-/// All that is to be sent: documents in an order in which each comes after those that it names.
-#[derive(Debug, Default)]
-struct Load {
-    sheets: Vec<Sheet>,
-    seen: BTreeSet<Digest>,
-    blobs: BTreeMap<Digest, Blob>,
-    tags: BTreeMap<String, Digest>,
-}
-
 /// Sends an image of a store; with `Err(plan)` in place of sending when only the plan is wanted.
 ///
 /// # Errors
@@ -100,8 +78,8 @@ pub async fn push(
 ) -> Result<Pushed, Error> {
     let load = load(store, image, remote, things)?;
     let session = Session::new(&remote.repository, Access::Push, options)?;
-    let mut pushed = send_files(&session, &load).await?;
-    let named: BTreeSet<_> = load.tags.values().collect();
+    let mut pushed = send_files(&session, files(store, &load)).await?;
+    let named: BTreeSet<_> = load.names.values().collect();
     for sheet in load
         .sheets
         .iter()
@@ -115,14 +93,14 @@ pub async fn push(
             pushed.attachments += 1;
         }
     }
-    for (tag, digest) in &load.tags {
+    for (tag, digest) in &load.names {
         let sheet = load.sheets.iter().find(|sheet| sheet.digest == *digest);
         if let Some(sheet) = sheet {
             session.put(tag, &sheet.media_type, &sheet.bytes).await?;
             tracing::info!(tag, digest = %digest, "pushed");
         }
     }
-    pushed.tags = load.tags;
+    pushed.tags = load.names;
     Ok(pushed)
 }
 
@@ -147,14 +125,14 @@ impl Plan {
                 .iter()
                 .filter(|sheet| sheet.subject.is_some())
                 .count(),
-            files: load.blobs.len(),
-            bytes: load.blobs.values().map(|blob| blob.size).sum(),
-            tags: load.tags,
+            files: load.files.len(),
+            bytes: load.files.values().sum(),
+            tags: load.names.clone(),
             missing_files: 0,
             missing_bytes: 0,
         };
-        for blob in load.blobs.values() {
-            if !session.has(blob).await? {
+        for blob in files(store, &load) {
+            if !session.has(&blob).await? {
                 plan.missing_files += 1;
                 plan.missing_bytes += blob.size;
             }
@@ -164,7 +142,7 @@ impl Plan {
 }
 
 /// Sends files, several at a time.
-async fn send_files(session: &Session, load: &Load) -> Result<Pushed, Error> {
+async fn send_files(session: &Session, files: Vec<Blob>) -> Result<Pushed, Error> {
     let mut pushed = Pushed {
         tags: BTreeMap::new(),
         attachments: 0,
@@ -175,7 +153,7 @@ async fn send_files(session: &Session, load: &Load) -> Result<Pushed, Error> {
     };
     let places = Arc::new(Semaphore::new(session.options.parallel.max(1)));
     let mut running = JoinSet::new();
-    for blob in load.blobs.values().cloned() {
+    for blob in files {
         let (session, places) = (session.clone(), Arc::clone(&places));
         running.spawn(async move {
             // It is never closed.
@@ -203,14 +181,21 @@ async fn send_files(session: &Session, load: &Load) -> Result<Pushed, Error> {
     Ok(pushed)
 }
 
+fn files(store: &Layout, load: &Load) -> Vec<Blob> {
+    let files = load.files.iter().map(|(digest, size)| Blob {
+        path: store.blob(digest),
+        digest: *digest,
+        size: *size,
+    });
+    files.collect()
+}
+
 fn load(store: &Layout, image: &str, remote: &Remote, things: Things) -> Result<Load, Error> {
     let found = store.resolve(image)?;
     let name = &found.manifest.name;
     let mut load = Load::default();
     load.root(store, found.digest, remote.tag.clone())?;
-    if let Some(container) = store.named(&layers::name_of(name))?
-        && revision(store, &container)? == Some(found.manifest.inputs.hex())
-    {
+    if let Some(container) = gather::container(store, &found.manifest)? {
         load.root(store, container.digest, layers::name_of(&remote.tag))?;
     }
     if things == Things::ImageAndPackages {
@@ -218,19 +203,7 @@ fn load(store: &Layout, image: &str, remote: &Remote, things: Things) -> Result<
         let kept = kept.ok_or_else(|| Error::NoPackages(name.clone()))?;
         load.root(store, kept.digest, packages::name_of(&remote.tag))?;
     }
-    // Attachments may have attachments of their own: a signature of a list of parts.
-    let mut at = 0;
-    while at < load.sheets.len() {
-        let subject = load.sheets[at].digest;
-        for entry in store.referrers(&subject)? {
-            load.document(store, entry.digest)?;
-        }
-        let signature = format!("sha256-{}.sig", subject.hex());
-        if let Some(entry) = store.named(&signature)? {
-            load.root(store, entry.digest, signature)?;
-        }
-        at += 1;
-    }
+    load.attachments(store)?;
     let roles = found
         .manifest
         .artifacts
@@ -243,83 +216,4 @@ fn load(store: &Layout, image: &str, remote: &Remote, things: Things) -> Result<
         "gathered"
     );
     Ok(load)
-}
-
-fn revision(store: &Layout, container: &Entry) -> Result<Option<String>, Error> {
-    let bytes = store.read(&container.digest)?;
-    let document = Document::parse(&bytes, Some(&container.media_type));
-    let document = document.map_err(|source| Error::Document {
-        what: container.digest.to_string(),
-        source,
-    })?;
-    Ok(match document {
-        Document::Index(index) => index.annotations.get(REVISION).cloned(),
-        Document::Manifest(manifest) => manifest.annotations.get(REVISION).cloned(),
-    })
-}
-
-impl Load {
-    fn root(&mut self, store: &Layout, digest: Digest, tag: String) -> Result<(), Error> {
-        self.document(store, digest)?;
-        self.tags.insert(tag, digest);
-        Ok(())
-    }
-
-    /// Takes a document, after all that it names.
-    fn document(&mut self, store: &Layout, digest: Digest) -> Result<(), Error> {
-        if !self.seen.insert(digest) {
-            return Ok(());
-        }
-        let bytes = store.read(&digest)?;
-        let document = Document::parse(&bytes, None).map_err(|source| Error::Document {
-            what: digest.to_string(),
-            source,
-        })?;
-        let (media_type, artifact_type, annotations) = match &document {
-            Document::Index(index) => {
-                for child in &index.manifests {
-                    self.document(store, child.digest)?;
-                }
-                (
-                    spec::INDEX,
-                    index.artifact_type.clone(),
-                    index.annotations.clone(),
-                )
-            }
-            Document::Manifest(manifest) => {
-                for blob in manifest.layers.iter().chain([&manifest.config]) {
-                    let path = store.blob(&blob.digest);
-                    self.blobs.insert(
-                        blob.digest,
-                        Blob {
-                            path,
-                            digest: blob.digest,
-                            size: blob.size,
-                        },
-                    );
-                }
-                // What has no type of its own is known by that of its configuration.
-                let kind = manifest.artifact_type.clone();
-                let kind = kind.or_else(|| Some(manifest.config.media_type.clone()));
-                (spec::MANIFEST, kind, manifest.annotations.clone())
-            }
-        };
-        let subject = document.subject().map(|subject| subject.digest);
-        let descriptor = Descriptor {
-            media_type: media_type.to_owned(),
-            digest,
-            size: bytes.len() as u64,
-            artifact_type,
-            platform: None,
-            annotations,
-        };
-        self.sheets.push(Sheet {
-            digest,
-            media_type: media_type.to_owned(),
-            bytes,
-            subject,
-            descriptor,
-        });
-        Ok(())
-    }
 }

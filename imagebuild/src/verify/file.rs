@@ -15,12 +15,27 @@ use image_manifest::{FormKind, Manifest, Role};
 use super::form::{self, Fault};
 use super::{Error, Verified, check_artifacts, compare_rootfs, find, pieces};
 use crate::forms::{Disk, file_name};
+use crate::secure_boot::Signer;
+
+/// Who signed the programs on the disks that are verified.
+#[derive(Clone, Copy, Debug)]
+pub enum Signed<'a> {
+    /// Nobody: they are as they were built.
+    Nobody,
+    /// The owner of this key, whose signatures are made again.
+    By(&'a Signer),
+}
 
 /// Verifies files that each hold a form of an image.
 ///
 /// # Errors
 /// The first thing in which one differs from the image, or why that could not be found out.
-pub fn verify_files(store: &Layout, reference: &str, paths: &[PathBuf]) -> Result<Verified, Error> {
+pub fn verify_files(
+    store: &Layout,
+    reference: &str,
+    paths: &[PathBuf],
+    signed: Signed<'_>,
+) -> Result<Verified, Error> {
     let Found { digest, manifest } = find(store, reference)?;
     let listed = check_artifacts(store, &manifest)?;
     for rootfs in &manifest.artifacts {
@@ -29,6 +44,10 @@ pub fn verify_files(store: &Layout, reference: &str, paths: &[PathBuf]) -> Resul
         }
     }
     let disk = pieces::check(store, &manifest)?;
+    let disk = match signed {
+        Signed::Nobody => disk,
+        Signed::By(owner) => Disk::signed(store, &manifest, owner)?,
+    };
     let mut files = Vec::new();
     for path in paths {
         check_file(&manifest, &disk, path, &listed)?;
@@ -43,6 +62,7 @@ pub fn verify_files(store: &Layout, reference: &str, paths: &[PathBuf]) -> Resul
         trees: files.clone(),
         forms: files,
         layers: Vec::new(),
+        container: None,
     })
 }
 

@@ -165,9 +165,11 @@ impl Suite {
 /// End-to-end tests run one after the other, since two cores are what they are timed for.
 fn end_to_end(feature: &'static str) -> Vec<&'static str> {
     let tests = match feature.trim_start_matches("e2e/") {
-        // What is built, where and for what; what is not; what is known about it, and where it goes from there.
+        // What is built, where, for what and in which forms; what is not; what is known about it, and where it goes from there.
         "images" => vec![
             "images",
+            "builds",
+            "forms",
             "everywhere",
             "releases",
             "refusals",

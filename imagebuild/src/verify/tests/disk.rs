@@ -354,7 +354,7 @@ fn files_are_verified_in_the_form_that_they_have() {
         crate::export::to_file(&disk, form.kind, &path, Some(form)).unwrap();
         paths.push(path);
     }
-    let verified = verify_files(&example.layout, "host", &paths).unwrap();
+    let verified = verify_files(&example.layout, "host", &paths, Signed::Nobody).unwrap();
     assert_eq!(verified.tree, tree().digest());
     assert_eq!(verified.forms.len(), 4);
 
@@ -362,7 +362,7 @@ fn files_are_verified_in_the_form_that_they_have() {
         let mut file = OpenOptions::new().append(true).open(path).unwrap();
         file.write_all(b"x").unwrap();
         let only = [path.to_owned()];
-        verify_files(&example.layout, "host", &only).unwrap_err()
+        verify_files(&example.layout, "host", &only, Signed::Nobody).unwrap_err()
     };
     for path in &paths {
         let error = longer(path);
