@@ -53,15 +53,15 @@ pub enum Error {
 /// # Errors
 /// When it is not installed, or nothing is known about the architecture.
 pub fn emulator(architecture: &str) -> Result<Option<Emulator>, Error> {
-    let named = env::var_os(VARIABLE).filter(|name| !name.is_empty());
+    let given = env::var_os(VARIABLE).filter(|name| !name.is_empty());
     let path = env::var_os("PATH").unwrap_or_default();
-    find(architecture, OWN, named.map(PathBuf::from), &path)
+    find(architecture, OWN, given.map(PathBuf::from), &path)
 }
 
 fn find(
     architecture: &str,
     own: &str,
-    named: Option<PathBuf>,
+    given: Option<PathBuf>,
     path: &OsStr,
 ) -> Result<Option<Emulator>, Error> {
     if architecture == own {
@@ -80,7 +80,7 @@ fn find(
             .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
         places.into_iter().find(|place| place.is_file())
     };
-    let program = named.or_else(found);
+    let program = given.or_else(found);
     let program = program.ok_or_else(|| Error::NoEmulator {
         architecture: architecture.to_owned(),
         program: names[0].clone(),
@@ -103,7 +103,7 @@ mod tests {
     fn the_static_emulator_comes_first_and_an_absent_one_is_named() {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let path = env::join_paths(folders.iter().map(tempfile::TempDir::path)).unwrap();
-        let find = |architecture, named| find(architecture, "amd64", named, &path);
+        let find = |architecture, given| find(architecture, "amd64", given, &path);
         assert!(matches!(find("amd64", None), Ok(None)));
         let absent = find("arm64", None).unwrap_err().to_string();
         assert!(absent.contains("`qemu-aarch64-static`"), "{absent}");
