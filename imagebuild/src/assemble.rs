@@ -5,8 +5,10 @@
 //! follows from the lock, the definition, this program and the stage1 that it carries.
 
 mod artifacts;
+mod configured;
 mod describe;
 pub(crate) mod disk;
+mod draft;
 mod extract;
 mod files;
 mod initrd;
@@ -41,13 +43,14 @@ use crate::forms;
 use crate::layers::{self, Kept, Parent};
 use crate::lock::{Locked, Use};
 use crate::sign::KeyError;
-use crate::{facts, normalise, provenance, unpack};
+use crate::{facts, gc, normalise, provenance, unpack};
 use artifacts::Artifacts;
+use configured::Configured;
 use describe::Documents;
 pub use describe::OverBudget;
+use draft::Draft;
 use kernel::InstalledKernel;
 pub use plan::{Plan, Step};
-use root::Root;
 use workspace::Workspace;
 
 /// How a plan is carried out; nothing of it shows in the image.
@@ -65,6 +68,25 @@ pub struct Options {
     pub layers: PathBuf,
     /// Directory in which is kept what packages say about themselves.
     pub facts: PathBuf,
+    /// Directory in which configured trees are kept; it may be deleted at any time.
+    pub configured: PathBuf,
+    /// Whether one of them is used.
+    pub reuse: Reuse,
+}
+
+/// Whether a build uses the tree that an earlier one configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// Where it was made from the same.
+    Earlier,
+    /// Never: maintainer scripts run.
+    Nothing,
+}
+
+/// Where configured trees are kept, in a cache.
+#[must_use]
+pub fn configured_directory(cache: &Path) -> PathBuf {
+    cache.join(gc::CONFIGURED)
 }
 
 /// An image in the store.
@@ -209,8 +231,11 @@ pub enum Error {
     /// Units could not be enabled.
     #[error(transparent)]
     Units(#[from] units::Error),
+    /// A file that packages brought is no file any more.
+    #[error("`/{0}` is no regular file in the finished tree")]
+    NoFile(String),
     /// The tree could not be read.
-    #[error("failed to read the finished tree")]
+    #[error("failed to read the configured tree")]
     Scan(#[source] ScanError),
     /// A path cannot be in the tree.
     #[error("failed to make the tree")]
@@ -307,29 +332,27 @@ pub fn execute(
         cache: &options.layers,
         threads: options.threads,
     };
-    let (above, documents, made) = thread::scope(|scope| {
+    let is_container = locked.definition().outputs.contains(&Output::Oci);
+    let (documents, tree, layers, made) = thread::scope(|scope| {
         let above = scope.spawn(|| build_parents(parents, &writer, options, workspace.path()));
         let said = scope.spawn(|| Documents::read(locked, packages, &options.facts));
-        let made = build.run();
-        match (above.join(), said.join()) {
-            (Ok(above), Ok(said)) => (above, said, made),
-            (Err(panic), _) | (_, Err(panic)) => std::panic::resume_unwind(panic),
-        }
-    });
+        let (tree, configured) = build.tree()?;
+        let (layers, made) = thread::scope(|scope| {
+            let layers = scope.spawn(|| match (join(above)?, is_container) {
+                (above, true) => Ok(writer.image(plan, above.as_ref(), &tree)?),
+                (_, false) => Ok::<_, Error>(Vec::new()),
+            });
+            let made = build.artifacts(&tree, configured);
+            (join(layers), made)
+        });
+        Ok::<_, Error>((join(said)?, tree, layers?, made?))
+    })?;
     let Made {
         artifacts,
-        tree,
         kernel,
         disk,
-    } = made?;
-    let is_container = locked.definition().outputs.contains(&Output::Oci);
-    let layers = if is_container {
-        writer.image(plan, above?.as_ref(), &tree)?
-    } else {
-        Vec::new()
-    };
+    } = made;
     tracing::info!(image = plan.name, digest = %tree.digest(), "storing");
-    let documents = documents?;
     let mut manifest = Manifest {
         schema: Manifest::SCHEMA,
         name: plan.name.clone(),
@@ -361,6 +384,13 @@ pub fn execute(
     Ok(Built { digest, manifest })
 }
 
+fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    match thread.join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
 /// Builds the parents that are not known yet, as far as layers need it: no more of them than their trees.
 fn build_parents(
     parents: &[Parent],
@@ -387,7 +417,7 @@ fn build_parents(
             options,
             work: &work,
         };
-        let (tree, _) = build.tree(&mut Artifacts::default())?;
+        let (tree, _) = build.tree()?;
         above = Some(writer.parent(&parent.plan, above.as_ref(), &tree)?);
     }
     Ok(above)
@@ -396,7 +426,6 @@ fn build_parents(
 /// What a build has made.
 struct Made {
     artifacts: Artifacts,
-    tree: Tree,
     kernel: Option<Kernel>,
     disk: Option<disk::Made>,
 }
@@ -411,61 +440,43 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    /// Makes the tree, and what is made beside it.
-    fn tree(&self, artifacts: &mut Artifacts) -> Result<(Tree, Option<InstalledKernel>), Error> {
+    /// Makes the tree: the configured one, and the definition laid over it.
+    fn tree(&self) -> Result<(Tree, Configured), Error> {
+        let configured = Configured::of(self)?;
+        let mut tree = configured.tree.clone();
         let definition = self.locked.definition();
-        let root_path = self.work.join("root");
-        let (owners, taken) = thread::scope(|scope| {
-            // It runs beside the maintainer scripts, which use one processor.
-            let kernel = definition.kernel.as_ref();
-            let beside = kernel.map(|kernel| scope.spawn(move || kernel::take(self, kernel)));
-            let owners = self.install(&root_path);
-            let taken = beside.map(|thread| match thread.join() {
-                Ok(kernel) => kernel,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            (owners, taken)
-        });
-        let mut owners = owners?;
-        let mut root = Root::new(&root_path, &mut owners);
-        let kernel = taken.transpose()?;
-        let kernel = kernel
-            .map(|kernel| kernel.install(self, &mut root))
-            .transpose()?;
-        if let Some(loaders) = &definition.loaders {
-            loaders::install(self, loaders, &mut root, artifacts)?;
-        }
-        locales::make(self, &mut root)?;
-        files::apply(definition, self.plan.source_date, &mut root)?;
-        tracing::info!(step = "scan", "reading the tree");
-        let tree = Tree::scan(&root_path, |device, inode| recorded(&owners, device, inode));
-        Ok((tree.map_err(Error::Scan)?, kernel))
+        let mut draft = Draft::new(&mut tree);
+        files::apply(definition, self.plan.source_date, self.work, &mut draft)?;
+        Ok((tree, configured))
     }
 
-    fn run(&self) -> Result<Made, Error> {
+    /// Makes all artifacts of a tree.
+    fn artifacts(&self, tree: &Tree, configured: Configured) -> Result<Made, Error> {
+        let definition = self.locked.definition();
         let mut artifacts = Artifacts::default();
-        let (tree, kernel) = self.tree(&mut artifacts)?;
         artifacts.add(Role::Listing, "listing.txt", tree.listing());
+        if let Some(loaders) = &definition.loaders {
+            loaders::add(loaders, &configured.tree, &mut artifacts)?;
+        }
         let rootfs = self.work.join("rootfs.squashfs");
         if self.plan.roles.contains(&Role::Rootfs) {
-            self.write_rootfs(&tree, &rootfs)?;
+            self.write_rootfs(tree, &rootfs)?;
             artifacts.add_file(Role::Rootfs, "rootfs.squashfs", rootfs.clone());
         }
-        let Some(kernel) = kernel else {
+        let (Some(kernel), Some(wanted)) = (configured.kernel, &definition.kernel) else {
             return Ok(Made {
                 artifacts,
-                tree,
                 kernel: None,
                 disk: None,
             });
         };
-        let initrd = self.write_initrd(&tree, &kernel)?;
+        let initrd = self.write_initrd(tree, &kernel)?;
         let described = Kernel {
             release: kernel.release,
-            command_line: kernel.command_line,
+            command_line: wanted.command_line.clone(),
         };
         let from = disk::From {
-            tree: &tree,
+            tree,
             rootfs: &rootfs,
             kernel: &described,
             vmlinuz: &kernel.image,
@@ -480,7 +491,6 @@ impl Build<'_> {
         artifacts.add_file(Role::Kernel, "vmlinuz", kernel.image);
         Ok(Made {
             artifacts,
-            tree,
             kernel: Some(described),
             disk,
         })
@@ -549,7 +559,7 @@ impl Build<'_> {
         let rootfs = self.work.join("rootfs.squashfs");
         let mut image = initrd::describe(&self.plan.name, tree.digest(), &rootfs)?;
         image.signers = describe::signers(self.locked.definition())?;
-        let content = initrd::tree(&image, kernel)?;
+        let content = initrd::tree(&image, kernel, tree)?;
         let path = self.work.join("initrd");
         initrd::write(&content, self.time(), &path)?;
         Ok(path)

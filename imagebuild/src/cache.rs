@@ -231,7 +231,7 @@ impl Incoming {
 }
 
 /// Makes a file that no sweeper takes for one that was left: whoever writes holds its lock.
-fn incoming(directory: &Path) -> io::Result<NamedTempFile> {
+pub(crate) fn incoming(directory: &Path) -> io::Result<NamedTempFile> {
     loop {
         let file = tempfile::Builder::new()
             .prefix(INCOMING)
@@ -245,7 +245,7 @@ fn incoming(directory: &Path) -> io::Result<NamedTempFile> {
 }
 
 /// Removes what writers left that are gone. What cannot be removed is in nobody's way.
-fn sweep(directory: &Path) {
+pub(crate) fn sweep(directory: &Path) {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return;
     };

@@ -12,7 +12,9 @@ use image_manifest::layout::Action;
 use serde::Serialize;
 
 /// Where a cache keeps files by digest.
-const SHELVES: [&str; 3] = ["packages/sha256", "indexes/sha256", "facts/1"];
+const SHELVES: [&str; 4] = ["packages/sha256", "indexes/sha256", "facts/1", CONFIGURED];
+/// Where a cache keeps configured trees, by key.
+pub(crate) const CONFIGURED: &str = "configured/1";
 
 /// What goes from a cache, and what stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -47,6 +49,22 @@ pub fn trim(root: &Path, most: u64, before: SystemTime, action: Action) -> Resul
     for shelf in SHELVES {
         collect(&root.join(shelf), &mut files)?;
     }
+    go(files, most, before, action)
+}
+
+/// Keeps one shelf below a size, as its writers do: what they just wrote goes last.
+pub(crate) fn bound(shelf: &Path, most: u64) -> Result<Trimmed, Error> {
+    let mut files = Vec::new();
+    collect(shelf, &mut files)?;
+    go(files, most, SystemTime::now(), Action::Remove)
+}
+
+fn go(
+    mut files: Vec<(SystemTime, u64, PathBuf)>,
+    most: u64,
+    before: SystemTime,
+    action: Action,
+) -> Result<Trimmed, Error> {
     files.sort();
     let mut trimmed = Trimmed {
         kept_files: files.len(),

@@ -2,15 +2,14 @@
 //!
 //! It refuses anything of a host or a site: every host of an image boots the same initrd.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
 use image_manifest::{BootImage, Chunks, Digest, Hasher};
-use image_tree::{Content, Device, Entry, Kind, Source, Tree, cpio};
+use image_tree::{Device, Entry, Kind, Tree, cpio};
 
-use super::extract::Taken;
-use super::kernel::InstalledKernel;
+use super::kernel::{Firmware, InstalledKernel};
 use super::{Error, create, plan};
 use crate::stage1;
 
@@ -58,31 +57,32 @@ pub(super) fn describe(name: &str, tree: Digest, rootfs: &Path) -> Result<BootIm
 /// Modules stay as their package has them: the kernel takes them apart itself
 /// (`CONFIG_MODULE_DECOMPRESS`), and a host loads a handful of them. Unpacked they are five times
 /// the memory, and the time to write it, on every boot.
-pub(super) fn tree(image: &BootImage, kernel: &InstalledKernel) -> Result<Tree, Error> {
+pub(super) fn tree(
+    image: &BootImage,
+    kernel: &InstalledKernel,
+    root: &Tree,
+) -> Result<Tree, Error> {
     let mut tree = Tree::new();
     let console = Device { major: 5, minor: 1 };
     let json = serde_json::to_vec(image).unwrap_or_default();
-    let place = |path: &str| format!("lib/modules/{}/{path}", kernel.release);
-    let index = kernel
-        .initrd_modules
-        .index(|path| format!("/{}", place(path)));
+    let index = kernel.index.clone().into_bytes();
     let mut entries = vec![
         ("init".to_owned(), Entry::file(stage1::INIT, 0o755)),
         (BootImage::PATH.to_owned(), Entry::file(json, 0o644)),
-        (INDEX.to_owned(), Entry::file(index.into_bytes(), 0o644)),
+        (INDEX.to_owned(), Entry::file(index, 0o644)),
         (
             "dev/console".to_owned(),
             Entry::new(Kind::Character(console), 0o600),
         ),
     ];
     entries.extend(DIRECTORIES.map(|path| (path.to_owned(), Entry::directory())));
-    for (path, stands) in &kernel.initrd_files {
-        entries.push((place(path), file(stands)?));
+    for (path, stands) in &kernel.modules {
+        entries.push((kernel.place(path), file(root, stands)?));
     }
-    for (path, taken) in &kernel.initrd_firmware {
-        let entry = match taken {
-            Taken::File(path) => file(path)?,
-            Taken::Link(target) => Entry::new(Kind::Symlink(target.clone().into()), 0o777),
+    for (path, firmware) in &kernel.firmware {
+        let entry = match firmware {
+            Firmware::File(stands) => file(root, stands)?,
+            Firmware::Link(target) => Entry::new(Kind::Symlink(target.clone().into()), 0o777),
         };
         entries.push((format!("lib/firmware/{path}"), entry));
     }
@@ -93,17 +93,12 @@ pub(super) fn tree(image: &BootImage, kernel: &InstalledKernel) -> Result<Tree, 
     Ok(tree)
 }
 
-fn file(path: &Path) -> Result<Entry, Error> {
-    let bytes = fs::read(path).map_err(|source| Error::Source {
-        path: path.to_owned(),
-        source,
-    })?;
-    let content = Content {
-        size: bytes.len() as u64,
-        digest: Digest::of(&bytes),
-        source: Source::Path(path.to_owned()),
-    };
-    Ok(Entry::new(Kind::File(content), 0o644))
+/// A file as the image has it, also where the definition brought another one.
+fn file(root: &Tree, path: &str) -> Result<Entry, Error> {
+    match root.get(path.as_bytes()).map(|entry| &entry.kind) {
+        Some(Kind::File(content)) => Ok(Entry::new(Kind::File(content.clone()), 0o644)),
+        _ => Err(Error::NoFile(path.to_owned())),
+    }
 }
 
 /// Writes the initrd: one archive in one zstd frame, as Debian's kernels unpack it.

@@ -103,11 +103,7 @@ pub(super) fn digest(
     if let Some(kernel) = kernel {
         add_kernel(&mut words, kernel);
     }
-    if let Some(Loaders { packages, files }) = loaders {
-        words.list(packages.iter());
-        words.list(files.keys());
-        words.list(files.values());
-    }
+    add_loaders(&mut words, loaders.as_ref());
     words.word(ancestors.len().to_string());
     words.list(outputs.iter().map(|output| output.word()));
     add_disk(&mut words, *disk);
@@ -124,6 +120,63 @@ pub(super) fn digest(
         add_content(&mut words, &Content::Source(key.clone()))?;
     }
     Ok(words.0.finish())
+}
+
+/// Digests what the configured tree is made from: the lock, this program, and the parts of the definition that are at work
+/// before its own files are laid over it.
+pub(super) fn configured(definition: &Definition, lock: &Digest, builder: &str) -> Digest {
+    // Taken apart so that a new part of a definition cannot be forgotten here.
+    let Definition {
+        directory: _,
+        ancestors: _,
+        name: _,
+        description: _,
+        architecture,
+        architectures: _,
+        distribution,
+        packages,
+        files: _,
+        directories: _,
+        users: _,
+        groups: _,
+        units: _,
+        locale,
+        timezone: _,
+        kernel,
+        loaders,
+        checks: _,
+        outputs: _,
+        disk: _,
+        oci: _,
+        budget: _,
+        key: _,
+    } = definition;
+    let mut words = Words(Hasher::new());
+    let lock = lock.to_string();
+    words.list([builder, "configured", &lock, architecture].into_iter());
+    words.list([&distribution.name, &distribution.release].into_iter());
+    words.word(if packages.is_some() {
+        "packages"
+    } else {
+        "none"
+    });
+    if let Some(packages) = packages {
+        words.list(packages.remove_paths.iter());
+    }
+    words.list(locale.generate.iter());
+    if let Some(kernel) = kernel {
+        add_kernel(&mut words, kernel);
+    }
+    add_loaders(&mut words, loaders.as_ref());
+    words.0.finish()
+}
+
+fn add_loaders(words: &mut Words, loaders: Option<&Loaders>) {
+    if let Some(Loaders { packages, files }) = loaders {
+        words.list(packages.iter());
+        words.list(files.keys());
+        words.list(files.values());
+    }
 }
 
 fn add_accounts(words: &mut Words, users: &[User], groups: &[Group]) {
@@ -349,11 +402,20 @@ mod tests {
                 changed.files[0].content = Content::Text("hullo".to_owned());
             }),
         ];
+        let before = |definition: &Definition| configured(definition, &lock, "builder");
+        assert_eq!(before(&first), before(&second));
         for (name, edit) in changes {
             let mut other = second.clone();
             edit(&mut other);
             assert_ne!(of(&other), of(&first), "{name}");
+            let runs_scripts = ["locale", "removed paths"].contains(&name);
+            assert_eq!(before(&other) != before(&first), runs_scripts, "{name}");
         }
+        assert_ne!(
+            configured(&first, &Digest::of(b"other"), "builder"),
+            before(&first)
+        );
+        assert_ne!(configured(&first, &lock, "another"), before(&first));
         let mut same = second;
         same.files[0].content = Content::Text("hello".to_owned());
         assert_eq!(

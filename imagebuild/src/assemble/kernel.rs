@@ -14,6 +14,8 @@ use image_tree::kernel::{
     unpack_module,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::extract::{Extracted, Taken, extract};
 use super::root::Root;
 use super::{Build, Error};
@@ -38,7 +40,6 @@ const LINES: usize = 12;
 #[derive(Debug)]
 pub(super) struct TakenKernel {
     release: String,
-    command_line: String,
     image: PathBuf,
     /// Files below the directory of modules, sorted by path.
     files: Vec<(String, PathBuf)>,
@@ -49,18 +50,37 @@ pub(super) struct TakenKernel {
 }
 
 /// A kernel whose modules stand in the tree.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct InstalledKernel {
     pub(super) release: String,
-    pub(super) command_line: String,
     /// The kernel itself.
     pub(super) image: PathBuf,
-    /// The modules of the initrd.
-    pub(super) initrd_modules: Modules,
-    /// Where each of them stands, by the path that [`Modules`] has.
-    pub(super) initrd_files: Vec<(String, PathBuf)>,
+    /// The index of the initrd's modules, as stage1 reads it.
+    pub(super) index: String,
+    /// The modules of the initrd, by path below their directory, and where each of them stands in the tree.
+    pub(super) modules: Vec<(String, String)>,
     /// Firmware that the modules of the initrd name: their devices need it before there is a root.
-    pub(super) initrd_firmware: Extracted,
+    pub(super) firmware: Vec<(String, Firmware)>,
+}
+
+/// A path of firmware in the initrd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Firmware {
+    /// A file, and where it stands in the tree.
+    File(String),
+    /// A link, and where it points.
+    Link(String),
+}
+
+impl InstalledKernel {
+    /// Where a module stands in the initrd.
+    pub(super) fn place(&self, path: &str) -> String {
+        place_of(&self.release, path)
+    }
+}
+
+fn place_of(release: &str, path: &str) -> String {
+    format!("lib/modules/{release}/{path}")
 }
 
 /// Takes the kernel and the firmware out of their packages and selects what is kept.
@@ -103,7 +123,6 @@ pub(super) fn take(build: &Build<'_>, kernel: &Kernel) -> Result<TakenKernel, Er
     );
     Ok(TakenKernel {
         release,
-        command_line: kernel.command_line.clone(),
         image,
         files,
         modules,
@@ -142,32 +161,41 @@ impl TakenKernel {
         run_depmod(build, &release, root)?;
         let mut initrd_firmware = self.firmware;
         keep(&mut initrd_firmware, &self.initrd_modules);
-        for (path, taken) in &mut initrd_firmware {
-            if let Taken::File(file) = taken {
-                *file = find(root, format!("{}{path}", FIRMWARE[0]))?;
-            }
-        }
         // A script may have left links in the tree, which lead elsewhere from here.
-        let initrd_files = self.initrd_modules.iter().map(|(_, path, _)| {
+        let firmware = initrd_firmware.into_iter().map(|(path, taken)| {
+            let firmware = match taken {
+                Taken::File(_) => Firmware::File(find(root, format!("{}{path}", FIRMWARE[0]))?),
+                Taken::Link(target) => Firmware::Link(target),
+            };
+            Ok((path, firmware))
+        });
+        let modules = self.initrd_modules.iter().map(|(_, path, _)| {
             let place = find(root, format!("{directory}/{path}"))?;
             Ok((path.to_owned(), place))
         });
-        let initrd_files = initrd_files.collect::<Result<_, Error>>()?;
+        let modules = modules.collect::<Result<_, Error>>()?;
+        let firmware = firmware.collect::<Result<_, Error>>()?;
+        let place = |path: &str| format!("/{}", place_of(&release, path));
         Ok(InstalledKernel {
-            release,
-            command_line: self.command_line,
+            index: self.initrd_modules.index(place),
             image: self.image,
-            initrd_modules: self.initrd_modules,
-            initrd_files,
-            initrd_firmware,
+            modules,
+            firmware,
+            release,
         })
     }
 }
 
-/// Finds a file of the tree that was placed there.
-fn find(root: &Root<'_>, path: String) -> Result<PathBuf, Error> {
-    root.find(&path)
-        .map_err(|source| Error::Place { path, source })
+/// Finds a file of the tree that was placed there: its path in the tree, with every link followed.
+fn find(root: &Root<'_>, path: String) -> Result<String, Error> {
+    let found = root.find(&path).and_then(|found| {
+        let top = root.path().canonicalize()?;
+        let below = found.strip_prefix(top).ok().and_then(Path::to_str);
+        below
+            .map(str::to_owned)
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    });
+    found.map_err(|source| Error::Place { path, source })
 }
 
 /// Strips a prefix, in either spelling.

@@ -3,8 +3,10 @@
 //! It refuses to change them: shim and GRUB are signed as they are.
 
 use std::fs;
+use std::io::Read as _;
 
 use image_manifest::Role;
+use image_tree::{Kind, Tree};
 
 use super::artifacts::Artifacts;
 use super::extract::{Extracted, Taken, extract};
@@ -13,13 +15,11 @@ use super::{Build, Error};
 use crate::definition::Loaders;
 use crate::lock::Use;
 
-/// Puts the loaders into the tree, at the paths that they have in their packages, and among the
-/// artifacts, by name.
+/// Puts the loaders into the tree, at the paths that they have in their packages.
 pub(super) fn install(
     build: &Build<'_>,
     loaders: &Loaders,
     root: &mut Root<'_>,
-    artifacts: &mut Artifacts,
 ) -> Result<(), Error> {
     tracing::info!(
         step = "loaders",
@@ -56,6 +56,29 @@ pub(super) fn install(
         let written = root.write(path, &mut &bytes[..], 0o644, (0, 0));
         written.map_err(|source| Error::Place {
             path: path.clone(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Puts the loaders among the artifacts, by name.
+pub(super) fn add(
+    loaders: &Loaders,
+    configured: &Tree,
+    artifacts: &mut Artifacts,
+) -> Result<(), Error> {
+    for (name, path) in &loaders.files {
+        let Some(Kind::File(content)) = configured.get(path.as_bytes()).map(|entry| &entry.kind)
+        else {
+            return Err(Error::NoFile(path.clone()));
+        };
+        let mut bytes = Vec::new();
+        let read = content
+            .open()
+            .and_then(|mut file| file.read_to_end(&mut bytes));
+        read.map_err(|source| Error::Source {
+            path: path.into(),
             source,
         })?;
         artifacts.add(Role::Loader, name, bytes);

@@ -93,18 +93,6 @@ impl<'a> Root<'a> {
         Ok(place)
     }
 
-    /// Makes a directory and those that lead to it, and gives it a mode and an owner, also when it is there.
-    pub(super) fn own_directory(
-        &mut self,
-        path: &str,
-        mode: u32,
-        owner: (u32, u32),
-    ) -> io::Result<()> {
-        let place = self.make_directory(path)?;
-        fs::set_permissions(&place, fs::Permissions::from_mode(mode))?;
-        self.owners.record_path(&place, Owner::of(owner.0, owner.1))
-    }
-
     /// Finds where a file really stands, with every link followed, also one at the end.
     pub(super) fn find(&self, path: &str) -> io::Result<PathBuf> {
         let file = self.open(path)?;
@@ -123,16 +111,6 @@ impl<'a> Root<'a> {
         }
         let said = "not a regular file";
         Err(io::Error::new(io::ErrorKind::InvalidInput, said))
-    }
-
-    /// Reads a text file.
-    pub(super) fn read(&self, path: &str) -> io::Result<String> {
-        /// Far above any file that is edited here.
-        const LIMIT: u64 = 16 << 20;
-        let mut text = String::new();
-        let file = File::open(magic(&self.open(path)?))?;
-        file.take(LIMIT).read_to_string(&mut text)?;
-        Ok(text)
     }
 
     /// Writes a file in place of what was there.
@@ -154,32 +132,11 @@ impl<'a> Root<'a> {
         self.owners.record_path(&place, owner)
     }
 
-    /// Writes a file with the mode and the owner that the one there has.
-    pub(super) fn rewrite(&mut self, path: &str, text: &str) -> io::Result<()> {
-        // The inode stays, and with it what is recorded about it.
-        let mut options = fs::OpenOptions::new();
-        let opened = self.open(path)?;
-        let place = magic(&opened);
-        let mode = opened.metadata()?.permissions();
-        let writable = fs::Permissions::from_mode(mode.mode() | 0o200);
-        fs::set_permissions(&place, writable)?;
-        let mut file = options.write(true).truncate(true).open(&place)?;
-        file.write_all(text.as_bytes())?;
-        fs::set_permissions(&place, mode)
-    }
-
     /// Makes a symbolic link in place of what was there.
     pub(super) fn link(&mut self, path: &str, target: &str, owner: (u32, u32)) -> io::Result<()> {
         let place = self.clear(path)?;
         symlink(target, &place)?;
         self.owners.record_path(&place, Owner::of(owner.0, owner.1))
-    }
-
-    /// Removes a file or link.
-    pub(super) fn remove(&mut self, path: &str) -> io::Result<()> {
-        let place = self.locate(path)?;
-        forget(self.owners, &place)?;
-        fs::remove_file(place)
     }
 
     /// Makes place for a path: its directory is there, and itself is not.
@@ -239,8 +196,6 @@ mod tests {
         root.write("usr/run/a/b", &mut &b"text"[..], 0o640, (1, 2))
             .unwrap();
         assert_eq!(fs::read(path.join("run/a/b")).unwrap(), b"text");
-        root.rewrite("run/a/b", "other").unwrap();
-        assert_eq!(root.read("run/a/b").unwrap(), "other");
         let outside = directory.path().join("outside");
         fs::write(&outside, "outside").unwrap();
         symlink(&outside, path.join("absolute")).unwrap();
@@ -248,18 +203,12 @@ mod tests {
         symlink("/run/a/b", path.join("inside")).unwrap();
         symlink("/", path.join("top")).unwrap();
         for given in ["absolute", "relative", "top/../relative", "run"] {
-            assert!(root.read(given).is_err(), "{given}");
-            assert!(root.rewrite(given, "x").is_err(), "{given}");
             assert!(root.find(given).is_err(), "{given}");
         }
         assert_eq!(fs::read(&outside).unwrap(), b"outside");
-        root.rewrite("inside", "again").unwrap();
-        assert_eq!(root.read("/inside").unwrap(), "again");
         let found = path.canonicalize().unwrap().join("run/a/b");
         assert_eq!(root.find("top/inside").unwrap(), found);
         root.link("run/a/b", "c", (0, 0)).unwrap();
         assert!(root.owners().is_empty() || root.path().join("run/a/b").is_symlink());
-        root.remove("run/a/b").unwrap();
-        assert!(!path.join("run/a/b").exists());
     }
 }

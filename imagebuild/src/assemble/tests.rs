@@ -100,6 +100,8 @@ fn build(directory: &Path, file: &Path, loader: &str) -> Result<(Layout, Built),
         threads: 1,
         layers: directory.join("layers"),
         facts: directory.join("facts"),
+        configured: directory.join("configured"),
+        reuse: Reuse::Earlier,
     };
     let built = execute(&plan, &locked, &[package], &[], &store, &options);
     assert_eq!(

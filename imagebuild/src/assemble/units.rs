@@ -3,11 +3,11 @@
 //! It refuses to run `systemctl`, and to enable what is not there or does not say where it belongs.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
-use std::path::Path;
 
-use super::root::Root;
+use image_tree::Kind;
+
+use super::draft::Draft;
 use crate::definition::Units;
 
 /// Where units stand, the first found wins; links are made in the first.
@@ -45,7 +45,7 @@ pub enum Error {
 }
 
 /// Disables, enables and masks units, in this order.
-pub(super) fn apply(root: &mut Root<'_>, units: &Units) -> Result<(), Error> {
+pub(super) fn apply(root: &mut Draft<'_>, units: &Units) -> Result<(), Error> {
     for unit in &units.disable {
         disable(root, unit).map_err(link(unit))?;
     }
@@ -67,31 +67,31 @@ fn link(unit: &str) -> impl FnOnce(io::Error) -> Error {
 }
 
 /// Removes all links to a unit. The unit itself, where it stands among them, stays.
-fn disable(root: &mut Root<'_>, unit: &str) -> io::Result<()> {
+fn disable(root: &mut Draft<'_>, unit: &str) -> io::Result<()> {
     let mut open = vec![DIRECTORIES[0].to_owned()];
+    let mut links = Vec::new();
     while let Some(directory) = open.pop() {
-        let Ok(entries) = fs::read_dir(root.locate(&format!("{directory}/."))?) else {
-            continue;
-        };
-        let mut entries = entries.collect::<io::Result<Vec<_>>>()?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let name = entry.file_name().to_string_lossy().into_owned();
+        for (name, entry) in root.children(&directory) {
             let path = format!("{directory}/{name}");
-            if entry.file_type()?.is_dir() {
-                open.push(path);
-            } else if let Ok(target) = fs::read_link(entry.path())
-                && (name == unit || target.file_name().is_some_and(|file| file == unit))
-            {
-                root.remove(&path)?;
+            match &entry.kind {
+                Kind::Directory => open.push(path),
+                Kind::Symlink(target) if name == unit || file_name(target) == unit.as_bytes() => {
+                    links.push(path);
+                }
+                _ => {}
             }
         }
     }
-    Ok(())
+    links.iter().try_for_each(|path| root.remove(path))
+}
+
+/// The last name of a path.
+fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
 /// Makes the links that a unit's section [Install] asks for.
-fn enable(root: &mut Root<'_>, unit: &str, done: &mut BTreeSet<String>) -> Result<(), Error> {
+fn enable(root: &mut Draft<'_>, unit: &str, done: &mut BTreeSet<String>) -> Result<(), Error> {
     if !done.insert(unit.to_owned()) {
         return Ok(());
     }
@@ -141,7 +141,7 @@ fn enable(root: &mut Root<'_>, unit: &str, done: &mut BTreeSet<String>) -> Resul
 }
 
 /// Finds a unit's file, or that of its template, and its text.
-fn find(root: &Root<'_>, unit: &str) -> Option<(String, String)> {
+fn find(root: &Draft<'_>, unit: &str) -> Option<(String, String)> {
     let template = unit.split_once('@').map(|(name, rest)| {
         let suffix = rest.rsplit('.').next().unwrap_or("service");
         format!("{name}@.{suffix}")
@@ -149,13 +149,9 @@ fn find(root: &Root<'_>, unit: &str) -> Option<(String, String)> {
     for name in [Some(unit), template.as_deref()].into_iter().flatten() {
         for directory in DIRECTORIES {
             let path = format!("{directory}/{name}");
-            let place = root.locate(&path).ok()?;
             // An alias is followed to the unit that it stands for, in the same directory.
-            if let Ok(target) = fs::read_link(&place) {
-                let file = Path::new(&target)
-                    .file_name()?
-                    .to_string_lossy()
-                    .into_owned();
+            if let Some(Kind::Symlink(target)) = root.get(&path).map(|entry| &entry.kind) {
+                let file = String::from_utf8_lossy(file_name(target)).into_owned();
                 if file != name && file != "null" {
                     return find(root, &file);
                 }
@@ -215,15 +211,13 @@ impl Install {
 
 #[cfg(test)]
 mod tests {
-    use image_sandbox::Ownership;
+    use image_tree::{Entry, Tree};
 
     use super::*;
 
     /// Makes a root with units and applies what is asked; returns all links under `etc`.
     fn run(units: &Units) -> Result<Vec<String>, Error> {
-        let directory = tempfile::tempdir().unwrap();
-        let lib = directory.path().join(DIRECTORIES[1]);
-        fs::create_dir_all(&lib).unwrap();
+        let mut tree = Tree::new();
         for (name, text) in [
             (
                 "ssh.service",
@@ -240,11 +234,13 @@ mod tests {
             ),
             ("static.service", "[Service]\n"),
         ] {
-            fs::write(lib.join(name), text).unwrap();
+            let path = format!("{}/{name}", DIRECTORIES[1]);
+            let entry = Entry::file(text.as_bytes(), 0o644);
+            tree.insert_all(path.as_bytes(), entry).unwrap();
         }
-        std::os::unix::fs::symlink("net.service", lib.join("alias.service")).unwrap();
-        let mut owners = Ownership::new();
-        let mut root = Root::new(directory.path(), &mut owners);
+        let mut root = Draft::new(&mut tree);
+        let alias = format!("{}/alias.service", DIRECTORIES[1]);
+        root.link(&alias, "net.service", (0, 0)).unwrap();
         root.link(
             "etc/systemd/system/old.target.wants/static.service",
             "/usr/x/static.service",
@@ -252,19 +248,17 @@ mod tests {
         )
         .unwrap();
         apply(&mut root, units)?;
-        let mut found = Vec::new();
-        let mut open = vec![directory.path().join("etc/systemd/system")];
-        while let Some(path) = open.pop() {
-            for entry in fs::read_dir(path).unwrap() {
-                let path = entry.unwrap().path();
-                if let Ok(target) = fs::read_link(&path) {
-                    let path = path.strip_prefix(directory.path().join("etc/systemd/system"));
-                    found.push(format!("{} {}", path.unwrap().display(), target.display()));
-                } else {
-                    open.push(path);
+        let links = tree.below(DIRECTORIES[0].as_bytes());
+        let mut found: Vec<_> = links
+            .filter_map(|(path, entry)| match &entry.kind {
+                Kind::Symlink(target) => {
+                    let path = &path[DIRECTORIES[0].len() + 1..];
+                    let [path, target] = [path, target].map(String::from_utf8_lossy);
+                    Some(format!("{path} {target}"))
                 }
-            }
-        }
+                _ => None,
+            })
+            .collect();
         found.sort();
         Ok(found)
     }

@@ -4,7 +4,9 @@
 
 use std::io;
 
-use super::root::Root;
+use image_tree::Content;
+
+use super::draft::Draft;
 use crate::definition::{Group, NO_HOME, User, UserKind};
 
 const PASSWD: &str = "etc/passwd";
@@ -64,16 +66,16 @@ pub enum Error {
 }
 
 /// Finds the number of a user.
-pub(super) fn user_number(root: &Root<'_>, name: &str) -> Result<u32, Error> {
+pub(super) fn user_number(root: &Draft<'_>, name: &str) -> Result<u32, Error> {
     number(root, name, PASSWD)
 }
 
 /// Finds the number of a group.
-pub(super) fn group_number(root: &Root<'_>, name: &str) -> Result<u32, Error> {
+pub(super) fn group_number(root: &Draft<'_>, name: &str) -> Result<u32, Error> {
     number(root, name, GROUP)
 }
 
-fn number(root: &Root<'_>, name: &str, path: &'static str) -> Result<u32, Error> {
+fn number(root: &Draft<'_>, name: &str, path: &'static str) -> Result<u32, Error> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }
@@ -91,7 +93,7 @@ fn number(root: &Root<'_>, name: &str, path: &'static str) -> Result<u32, Error>
 
 /// Adds groups and then users, since a user may belong to any of the groups; members of groups come last.
 pub(super) fn add_all(
-    root: &mut Root<'_>,
+    root: &mut Draft<'_>,
     users: &[User],
     groups: &[Group],
     source_date: i64,
@@ -114,7 +116,7 @@ pub(super) fn add_all(
 }
 
 /// Adds a user without a password, and a group of its own name and number unless it has another.
-fn add(root: &mut Root<'_>, user: &User, source_date: i64) -> Result<(), Error> {
+fn add(root: &mut Draft<'_>, user: &User, source_date: i64) -> Result<(), Error> {
     let User {
         name,
         uid,
@@ -152,7 +154,7 @@ fn add(root: &mut Root<'_>, user: &User, source_date: i64) -> Result<(), Error> 
 }
 
 /// Whether a name and a number are still free in a file.
-fn check_free(root: &Root<'_>, path: &'static str, name: &str, number: u32) -> Result<(), Error> {
+fn check_free(root: &Draft<'_>, path: &'static str, name: &str, number: u32) -> Result<(), Error> {
     let text = root.read(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => Error::Absent {
             name: name.to_owned(),
@@ -175,45 +177,40 @@ fn check_free(root: &Root<'_>, path: &'static str, name: &str, number: u32) -> R
     Ok(())
 }
 
-fn add_group(root: &mut Root<'_>, name: &str, gid: u32) -> Result<(), Error> {
+fn add_group(root: &mut Draft<'_>, name: &str, gid: u32) -> Result<(), Error> {
     append(root, GROUP, &format!("{name}:x:{gid}:"))?;
     append(root, GSHADOW, &format!("{name}:!::"))
 }
 
-fn join_group(root: &mut Root<'_>, group: &str, name: &str) -> Result<(), Error> {
+fn join_group(root: &mut Draft<'_>, group: &str, name: &str) -> Result<(), Error> {
     join(root, GROUP, group, name)?;
     join(root, GSHADOW, group, name)
 }
 
 /// Makes a file of passwords where an image without the package `passwd` has none, as that package
 /// would: for root, and the group `shadow` where there is one.
-fn make_shadow(root: &mut Root<'_>, path: &'static str) -> Result<(), Error> {
+fn make_shadow(root: &mut Draft<'_>, path: &'static str) -> Result<(), Error> {
     let failed = |source| Error::File { path, source };
-    if root
-        .locate(path)
-        .map_err(failed)?
-        .symlink_metadata()
-        .is_ok()
-    {
+    if root.get(path).is_some() {
         return Ok(());
     }
     let group = match group_number(root, "shadow") {
         Err(Error::Unknown { .. }) => 0,
         found => found?,
     };
-    let written = root.write(path, &mut io::empty(), 0o640, (0, group));
+    let written = root.write(path, Content::of(&b""[..]), 0o640, (0, group));
     written.map_err(failed)
 }
 
 /// Makes the home directory, where the user has one, and puts the keys into it that may log in.
-fn make_home(root: &mut Root<'_>, user: &User, gid: u32) -> io::Result<()> {
+fn make_home(root: &mut Draft<'_>, user: &User, gid: u32) -> io::Result<()> {
     let wants = user.kind == UserKind::Regular || !user.ssh_keys.is_empty();
     if user.home == NO_HOME || !wants {
         return Ok(());
     }
     let path = user.home.trim_start_matches('/');
     let owner = (user.uid, gid);
-    if root.locate(path)?.symlink_metadata().is_err() {
+    if root.get(path).is_none() {
         root.own_directory(path, 0o700, owner)?;
     }
     if user.ssh_keys.is_empty() {
@@ -222,11 +219,11 @@ fn make_home(root: &mut Root<'_>, user: &User, gid: u32) -> io::Result<()> {
     root.own_directory(&format!("{path}/.ssh"), 0o700, owner)?;
     let lines: String = user.ssh_keys.iter().flat_map(|key| [key, "\n"]).collect();
     let keys = format!("{path}/.ssh/authorized_keys");
-    root.write(&keys, &mut lines.as_bytes(), 0o600, owner)
+    root.write(&keys, Content::of(lines.as_bytes()), 0o600, owner)
 }
 
 /// Adds a member to a group, the last field of its line.
-fn join(root: &mut Root<'_>, path: &'static str, group: &str, name: &str) -> Result<(), Error> {
+fn join(root: &mut Draft<'_>, path: &'static str, group: &str, name: &str) -> Result<(), Error> {
     let text = read(root, path)?;
     let joined = text.lines().map(|line| {
         let Some((head, members)) = line.rsplit_once(':') else {
@@ -244,7 +241,7 @@ fn join(root: &mut Root<'_>, path: &'static str, group: &str, name: &str) -> Res
     rewrite(root, path, &joined)
 }
 
-fn append(root: &mut Root<'_>, path: &'static str, line: &str) -> Result<(), Error> {
+fn append(root: &mut Draft<'_>, path: &'static str, line: &str) -> Result<(), Error> {
     let mut text = read(root, path)?;
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
@@ -259,39 +256,43 @@ fn find<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
     lines.into_iter().find(|fields| fields[0] == name)
 }
 
-fn read(root: &Root<'_>, path: &'static str) -> Result<String, Error> {
+fn read(root: &Draft<'_>, path: &'static str) -> Result<String, Error> {
     root.read(path)
         .map_err(|source| Error::File { path, source })
 }
 
-fn rewrite(root: &mut Root<'_>, path: &'static str, text: &str) -> Result<(), Error> {
+fn rewrite(root: &mut Draft<'_>, path: &'static str, text: &str) -> Result<(), Error> {
     let written = root.rewrite(path, text);
     written.map_err(|source| Error::File { path, source })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
-    use image_sandbox::{Owner, Ownership};
+    use image_tree::{Entry, Tree};
 
     use super::*;
 
+    /// Makes a tree with files in `etc`.
+    fn tree(files: &[(&str, &str)]) -> Tree {
+        let mut tree = Tree::new();
+        tree.insert(b"etc", Entry::directory()).unwrap();
+        for (name, text) in files {
+            let path = format!("etc/{name}");
+            let entry = Entry::file(text.as_bytes(), 0o644);
+            tree.insert(path.as_bytes(), entry).unwrap();
+        }
+        tree
+    }
+
     #[test]
     fn a_user_is_added_once_and_belongs_to_its_groups() {
-        let directory = tempfile::tempdir().unwrap();
-        let etc = directory.path().join("etc");
-        std::fs::create_dir(&etc).unwrap();
-        for (name, text) in [
+        let mut tree = tree(&[
             ("passwd", "root:x:0:0:root:/root:/bin/bash\n"),
             ("shadow", "root:*:19000:0:99999:7:::\n"),
             ("group", "root:x:0:\nsudo:x:27:\nadm:x:4:syslog\n"),
             ("gshadow", "root:*::\nsudo:*::\nadm:*::syslog"),
-        ] {
-            std::fs::write(etc.join(name), text).unwrap();
-        }
-        let mut owners = Ownership::new();
-        let mut root = Root::new(directory.path(), &mut owners);
+        ]);
+        let mut root = Draft::new(&mut tree);
         let key = "ssh-ed25519 AAAA laptop".to_owned();
         let user = User {
             name: "deploy".to_owned(),
@@ -305,7 +306,7 @@ mod tests {
             ssh_keys: vec![key.clone()],
         };
         add(&mut root, &user, 1_700_000_000).unwrap();
-        let text = |name: &str| std::fs::read_to_string(etc.join(name)).unwrap();
+        let text = |name: &str| root.read(&format!("etc/{name}")).unwrap();
         assert!(
             text("passwd").ends_with("deploy:x:1000:1000:Who deploys:/home/deploy:/bin/bash\n")
         );
@@ -313,17 +314,19 @@ mod tests {
         let group = "root:x:0:\nsudo:x:27:deploy\nadm:x:4:syslog,deploy\ndeploy:x:1000:\n";
         assert_eq!(text("group"), group);
         assert!(text("gshadow").ends_with("adm:*::syslog,deploy\ndeploy:!::\n"));
-        let keys = directory.path().join("home/deploy/.ssh/authorized_keys");
-        assert_eq!(std::fs::read_to_string(&keys).unwrap(), key + "\n");
+        let keys = "home/deploy/.ssh/authorized_keys";
+        assert_eq!(root.read(keys).unwrap(), key + "\n");
         for (path, mode) in [
-            (".", 0o700),
-            (".ssh", 0o700),
-            (".ssh/authorized_keys", 0o600),
+            ("home/deploy", 0o700),
+            ("home/deploy/.ssh", 0o700),
+            (keys, 0o600),
         ] {
-            let found = std::fs::metadata(directory.path().join("home/deploy").join(path)).unwrap();
-            assert_eq!(found.mode() & 0o777, mode, "{path}");
-            let owner = root.owners().of(found.dev(), found.ino());
-            assert_eq!(owner, Some(&Owner::of(1000, 1000)), "{path}");
+            let found = root.get(path).unwrap();
+            assert_eq!(
+                (found.mode, found.uid, found.gid),
+                (mode, 1000, 1000),
+                "{path}"
+            );
         }
         let taken = add(&mut root, &user, 0).unwrap_err();
         assert!(matches!(taken, Error::Taken { .. }), "{taken}");
@@ -337,13 +340,11 @@ mod tests {
 
     #[test]
     fn users_belong_to_groups_that_the_definition_makes() {
-        let directory = tempfile::tempdir().unwrap();
-        let etc = directory.path().join("etc");
-        std::fs::create_dir(&etc).unwrap();
-        std::fs::write(etc.join("passwd"), "root:x:0:0:root:/root:/bin/bash\n").unwrap();
-        std::fs::write(etc.join("group"), "root:x:0:\n").unwrap();
-        let mut owners = Ownership::new();
-        let mut root = Root::new(directory.path(), &mut owners);
+        let mut tree = tree(&[
+            ("passwd", "root:x:0:0:root:/root:/bin/bash\n"),
+            ("group", "root:x:0:\n"),
+        ]);
+        let mut root = Draft::new(&mut tree);
         let group = |name: &str, gid, members: &[&str]| Group {
             name: name.to_owned(),
             gid,
@@ -362,13 +363,13 @@ mod tests {
         };
         let groups = [group("sites", 901, &["root"]), group("logs", 902, &[])];
         add_all(&mut root, std::slice::from_ref(&user), &groups, 0).unwrap();
-        let text = |name: &str| std::fs::read_to_string(etc.join(name)).unwrap();
+        let text = |name: &str| root.read(&format!("etc/{name}")).unwrap();
         assert!(text("passwd").ends_with("web:x:900:901::/srv/web:/usr/sbin/nologin\n"));
         assert_eq!(
             text("group"),
             "root:x:0:\nsites:x:901:root\nlogs:x:902:web\n"
         );
-        assert!(!directory.path().join("srv").exists(), "a service has none");
+        assert!(root.get("srv").is_none(), "a service has none");
         let error = add_all(&mut root, &[], &[group("other", 901, &[])], 0).unwrap_err();
         assert!(matches!(error, Error::Taken { number: 901, .. }), "{error}");
         let error = add_all(&mut root, &[], &[group("other", 903, &["ghost"])], 0).unwrap_err();
@@ -377,11 +378,7 @@ mod tests {
 
     #[test]
     fn files_of_passwords_are_made_and_an_image_without_users_is_told_the_remedy() {
-        let directory = tempfile::tempdir().unwrap();
-        let etc = directory.path().join("etc");
-        std::fs::create_dir(&etc).unwrap();
-        let mut owners = Ownership::new();
-        let mut root = Root::new(directory.path(), &mut owners);
+        let mut bare = tree(&[]);
         let user = User {
             name: "deploy".to_owned(),
             uid: 1000,
@@ -393,21 +390,22 @@ mod tests {
             groups: Vec::new(),
             ssh_keys: Vec::new(),
         };
-        let error = add(&mut root, &user, 0).unwrap_err();
+        let error = add(&mut Draft::new(&mut bare), &user, 0).unwrap_err();
         assert!(error.to_string().contains("base-passwd"), "{error}");
-        std::fs::write(etc.join("passwd"), "root:*:0:0:root:/root:/bin/sh\n").unwrap();
-        std::fs::write(etc.join("group"), "root:*:0:\nshadow:*:42:\n").unwrap();
+        let mut tree = tree(&[
+            ("passwd", "root:*:0:0:root:/root:/bin/sh\n"),
+            ("group", "root:*:0:\nshadow:*:42:\n"),
+        ]);
+        let mut root = Draft::new(&mut tree);
         add(&mut root, &user, 0).unwrap();
         for (name, expected) in [
             ("shadow", "deploy:!:0:0:99999:7:::\n"),
             ("gshadow", "deploy:!::\n"),
         ] {
-            let place = etc.join(name);
-            assert_eq!(std::fs::read_to_string(&place).unwrap(), expected);
-            let found = std::fs::metadata(&place).unwrap();
-            assert_eq!(found.mode() & 0o777, 0o640);
-            let owner = root.owners().of(found.dev(), found.ino());
-            assert_eq!(owner, Some(&Owner::of(0, 42)), "{name}");
+            let path = format!("etc/{name}");
+            assert_eq!(root.read(&path).unwrap(), expected);
+            let found = root.get(&path).unwrap();
+            assert_eq!((found.mode, found.uid, found.gid), (0o640, 0, 42), "{name}");
         }
     }
 }

@@ -12,7 +12,7 @@ use image_manifest::layout::{self, Layout};
 use image_manifest::{Artifact, Digest};
 use image_sandbox::Emulator;
 use imagebuild::architecture;
-use imagebuild::assemble::{self, Built, Options, Plan};
+use imagebuild::assemble::{self, Built, Options, Plan, Reuse};
 use imagebuild::facts;
 use imagebuild::fetch::Fetched;
 use imagebuild::layers;
@@ -39,7 +39,7 @@ pub(super) struct BuildArgs {
     output: Option<PathBuf>,
     #[command(flatten)]
     signing: SigningArgs,
-    /// Build even when the store has an image of the same inputs.
+    /// Build even when the store has an image of the same inputs, and use no tree that an earlier build configured.
     #[arg(long)]
     rebuild: bool,
     /// Print the plan and do nothing.
@@ -141,6 +141,12 @@ fn build(
         threads: thread::available_parallelism().map_or(1, usize::from),
         layers: cache.join("layers"),
         facts: facts::directory(cache),
+        configured: assemble::configured_directory(cache),
+        reuse: if args.rebuild {
+            Reuse::Nothing
+        } else {
+            Reuse::Earlier
+        },
     };
     let writer = layers::Writer {
         store,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Cursor, Read};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -87,6 +88,8 @@ pub enum Source {
     Path(PathBuf),
     /// Here.
     Bytes(Arc<[u8]>),
+    /// In a file that is open, from a position on; it stays readable when its name is gone.
+    Part(Arc<File>, u64),
     /// Nowhere: the tree was read from an image only to be compared.
     Elsewhere,
 }
@@ -158,11 +161,34 @@ impl Content {
         match &self.source {
             Source::Path(path) => Ok(Box::new(File::open(path)?)),
             Source::Bytes(bytes) => Ok(Box::new(Cursor::new(&bytes[..]))),
+            Source::Part(file, start) => Ok(Box::new(Part {
+                file,
+                at: *start,
+                left: self.size,
+            })),
             Source::Elsewhere => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "the content is not at hand",
             )),
         }
+    }
+}
+
+/// Reads a part of a file without moving the position that others share.
+struct Part<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let length = most.min(buffer.len());
+        let count = self.file.read_at(&mut buffer[..length], self.at)?;
+        self.at += count as u64;
+        self.left -= count as u64;
+        Ok(count)
     }
 }
 
@@ -220,6 +246,17 @@ impl Tree {
         self.entries.remove(path);
         for path in below {
             self.entries.remove(&path);
+        }
+    }
+
+    /// Gives a file another content, under all of its names. What is no file stays what it is.
+    pub fn rewrite(&mut self, path: &[u8], content: &Content) {
+        let link = self.entries.get(path).and_then(|entry| entry.link);
+        for (name, entry) in &mut self.entries {
+            let same = name == path || link.is_some() && entry.link == link;
+            if let (true, Kind::File(known)) = (same, &mut entry.kind) {
+                *known = content.clone();
+            }
         }
     }
 
@@ -342,5 +379,35 @@ mod tests {
         tree.remove(b"a");
         let left: Vec<_> = tree.iter().map(|(path, _)| path).collect();
         assert_eq!(left, [&b""[..], b"a-b", b"a0"]);
+    }
+
+    #[test]
+    fn a_file_is_rewritten_under_all_of_its_names_and_read_from_a_part() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "--part--").unwrap();
+        let part = Content {
+            size: 4,
+            digest: Digest::of(b"part"),
+            source: Source::Part(Arc::new(File::open(&path).unwrap()), 2),
+        };
+        std::fs::remove_file(&path).unwrap();
+        let mut tree = Tree::new();
+        for (path, link) in [(&b"a"[..], Some(1)), (b"b", Some(1)), (b"c", None)] {
+            let entry = Entry {
+                link,
+                ..Entry::file(&b"old"[..], 0o644)
+            };
+            tree.insert(path, entry).unwrap();
+        }
+        tree.rewrite(b"b", &part);
+        let read = |path: &[u8]| {
+            let Kind::File(content) = &tree.get(path).unwrap().kind else {
+                return String::new();
+            };
+            io::read_to_string(content.open().unwrap()).unwrap()
+        };
+        let found = [&b"a"[..], b"b", b"c"].map(read);
+        assert_eq!(found, ["part", "part", "old"]);
     }
 }

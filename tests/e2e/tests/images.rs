@@ -88,6 +88,51 @@ fn sha256(value: &toml::Value) -> Digest {
         .expect("a digest")
 }
 
+/// What a build says that runs no maintainer script.
+const CONFIGURED: &str = "an earlier build configured the same";
+
+#[test]
+fn a_kept_tree_gives_the_same_bytes_and_a_damaged_one_is_made_again() {
+    shop::image("host");
+    let bench = Bench::new();
+    shop::copy_tree(
+        &shop::cache().join("packages"),
+        &bench.path("cache/packages"),
+    )
+    .expect("a warm cache");
+    let build = |more: &[&str]| {
+        if bench.path("store").exists() {
+            fs::remove_dir_all(bench.path("store")).expect("the store goes");
+        }
+        let output = bench.build("base", &[&["--offline"], more].concat());
+        check(&output);
+        let is_reused = said(&output).contains(CONFIGURED);
+        (shop::manifest(&bench.path("store"), "base"), is_reused)
+    };
+    let (cold, is_reused) = build(&[]);
+    assert!(!is_reused);
+    assert_eq!(build(&[]), (cold.clone(), true), "warm");
+    assert_eq!(build(&["--rebuild"]), (cold.clone(), false), "without it");
+
+    let shelf = fs::read_dir(bench.path("cache/configured/1")).expect("what is kept");
+    let kept: Vec<_> = shelf.map(|entry| entry.expect("an entry").path()).collect();
+    assert_eq!(kept.len(), 1);
+    let mut bytes = fs::read(&kept[0]).expect("a kept tree");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&kept[0], &bytes).expect("it is damaged");
+    assert_eq!(build(&[]), (cold.clone(), false), "damaged");
+
+    // One file more: nothing is configured again, and only what depends on it differs.
+    let path = bench.path("images/base/image.toml");
+    let text = fs::read_to_string(&path).expect("a definition");
+    let more = "\n[[file]]\npath = \"etc/motd\"\ncontent = \"more\"\n";
+    fs::write(&path, text + more).expect("it is written");
+    let (changed, is_reused) = build(&[]);
+    assert!(is_reused, "a file is laid over what is there");
+    assert_ne!(changed.tree, cold.tree);
+}
+
 #[test]
 fn a_second_build_downloads_nothing_and_builds_nothing() {
     shop::image("host");
