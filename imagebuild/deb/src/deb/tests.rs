@@ -182,6 +182,9 @@ fn a_bomb_is_defused_by_its_own_size() {
         header.set_path("./zeros").unwrap();
         header.set_size(size);
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_cksum();
         let zeros = io::repeat(0).take(size + 1024);
         let mut packed = Vec::new();
