@@ -183,7 +183,13 @@ fn end_to_end(feature: &'static str) -> Vec<&'static str> {
         "power" => vec!["power_*"],
         name => vec![name],
     };
-    let mut words = vec!["test", "--workspace", "--features", feature];
+    let mut words = vec![
+        "test",
+        "--workspace",
+        "--no-fail-fast",
+        "--features",
+        feature,
+    ];
     words.extend(tests.into_iter().flat_map(|test| ["--test", test]));
     words.extend(["--", "--test-threads=1", "--nocapture"]);
     words
