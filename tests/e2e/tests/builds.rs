@@ -136,26 +136,23 @@ fn a_build_without_room_says_so_leaves_nothing_half_and_can_be_repeated() {
     }
     let bench = Bench::new();
     let small = Small::mount(bench.path("small"), "16M");
-    let without_room = |store: &str, work: &str, word: &str| {
+    let without_room = |store: &str, work: &str| {
         let output = run(&mut bench.build(store, work));
         let told = said(&output);
         assert_eq!(output.status.code(), Some(1), "{told}");
         let told = told.split_once("error:").map_or("", |(_, error)| error);
         assert!(told.contains("No space left on device"), "{told}");
-        assert!(
-            told.contains(word) && told.contains("help: a disk is full"),
-            "{told}"
-        );
+        assert!(told.contains("help: a disk is full"), "{told}");
     };
-    // No room for the tree.
-    without_room("store", "small/work", "failed to unpack");
+    // No room for the tree, or for what is made of one that was kept.
+    without_room("store", "small/work");
     bench.assert_no_image("store");
     let left = fs::read_dir(bench.path("small/work")).expect("a directory");
     assert_eq!(left.count(), 0, "the workspace goes");
 
     // No room for the image, of which half fits: its parts are written side by side, and any may be the first to fail.
     small.grow("40M");
-    without_room("small/store", "work", "failed to write");
+    without_room("small/store", "work");
     bench.assert_no_image("small/store");
     let gc = [
         "gc",
