@@ -6,7 +6,9 @@
     reason = "helpers of tests fail where the test does"
 )]
 
+mod chance;
 mod decode;
 mod laws;
+mod rack;
 mod rollouts;
 mod world;
