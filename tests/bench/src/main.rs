@@ -3,6 +3,8 @@
 //! It refuses to print a number that was not measured without saying so.
 
 mod bmc;
+mod image;
+mod timed;
 mod usage;
 
 use std::process::ExitCode;
@@ -15,17 +17,20 @@ use clap::Parser;
 enum Bench {
     /// Reads the power of simulated BMCs.
     Bmc(bmc::Options),
+    /// Builds an image from packages on this computer.
+    Image(image::Options),
 }
 
 fn main() -> ExitCode {
-    let result = match Bench::parse() {
-        Bench::Bmc(options) => bmc::run(&options),
+    let result: Result<(), Box<dyn std::error::Error>> = match Bench::parse() {
+        Bench::Bmc(options) => bmc::run(&options).map_err(Into::into),
+        Bench::Image(options) => image::run(&options).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            let mut cause = std::error::Error::source(&error);
+            let mut cause = error.source();
             while let Some(error) = cause {
                 eprintln!("  caused by: {error}");
                 cause = error.source();
