@@ -62,13 +62,14 @@ impl Workspace {
     /// Builds the product's binaries beside the lab's own.
     ///
     /// All of the workspace is named, as it is by the tests: cargo compiles what a package needs once for each set
-    /// of features, and a smaller selection has smaller sets.
+    /// of features, and a smaller selection has smaller sets. The lab itself runs already, and its program stays
+    /// where it is: the rack enters namespaces with it.
     ///
     /// # Errors
     /// When cargo cannot be run or fails.
     pub fn build(&self) -> Result<(), Error> {
         let mut cargo = self.cargo();
-        cargo.args(["build", "--workspace", "--bins"]);
+        cargo.args(["build", "--workspace", "--exclude", "lab", "--bins"]);
         if self.binaries.ends_with("release") {
             cargo.arg("--release");
         }
