@@ -97,7 +97,7 @@ fn build_in_odd_surroundings(elsewhere: &Elsewhere) -> Output {
 /// Its one freedom is that nothing of `/proc` is covered: the kernel mounts no new `/proc` beside a covered one.
 fn build_in_a_container(elsewhere: &Elsewhere) -> Output {
     let root = elsewhere.path("root");
-    for name in ["dev", "etc", "proc", "run", "sys", "tmp", "usr", "work"] {
+    for name in ["dev", "etc", "proc", "run", "sys", "tmp", "usr", "desk"] {
         fs::create_dir_all(root.join(name)).expect("a root directory");
     }
     for name in ["bin", "lib", "lib64", "sbin"] {
@@ -120,13 +120,13 @@ fn build_in_a_container(elsewhere: &Elsewhere) -> Output {
     let bind = |from: &Path, to: &str| format!("--volume={}:{to}", from.display());
     podman
         .arg("--volume=/usr:/usr:ro")
-        .arg(bind(elsewhere.folder.path(), "/work"))
+        .arg(bind(elsewhere.folder.path(), "/desk"))
         .arg(bind(elsewhere.program.path(), "/opt:ro"))
         .args([
             "--workdir",
-            "/work",
+            "/desk",
             "--env",
-            "IMAGEBUILD_CACHE=/work/cache",
+            "IMAGEBUILD_CACHE=/desk/cache",
         ])
         .arg("--rootfs")
         .arg(&root)
