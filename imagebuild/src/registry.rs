@@ -6,7 +6,6 @@
 mod challenge;
 pub mod credentials;
 mod download;
-mod http;
 mod packages;
 mod pull;
 mod push;
@@ -23,7 +22,7 @@ use hyper::StatusCode;
 use image_manifest::{Digest, layout};
 use image_oci::{flatten, spec};
 
-pub use http::TransportError;
+pub use cloud::http::TransportError;
 pub use packages::{Vendored, vendor};
 pub use pull::{Pulled, pull};
 pub use push::{Plan as PushPlan, Pushed, Things, push};

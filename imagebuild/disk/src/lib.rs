@@ -3,7 +3,7 @@
 //! It refuses to hold a disk: a disk is a list of extents over pieces that stand elsewhere, and every
 //! form streams from it. It takes no clock, no random number and no name from the computer it runs on.
 
-pub mod block_map;
+mod block_map;
 pub mod esp;
 pub mod extent;
 mod fat;
@@ -18,6 +18,7 @@ mod sink;
 pub mod verity;
 pub mod vhd;
 
+pub use block_map::block_map;
 pub use extent::OpenFile;
 pub use extent::{Extent, Extents, Image, Piece, Pieces, ReadAt, Source, Window};
 pub use guid::Guid;

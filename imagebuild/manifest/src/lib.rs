@@ -2,6 +2,7 @@
 //!
 //! It refuses to know how an image is built, served or booted: it depends on none of our crates.
 
+pub mod block_map;
 mod boot;
 mod checks;
 mod digest;
@@ -11,6 +12,7 @@ mod secret;
 mod signed;
 mod verdict;
 
+pub use block_map::BlockMap;
 pub use boot::{
     BootImage, Chunks, Credential, Drift, Exchange, FailedCheck, HostConfig, HostSecrets,
     NetworkConfig, Report, Stage, Unhealthy,

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use image_disk::block_map::BlockMap;
+use image_disk::block_map;
 use image_disk::{OpenFile, PieceSizes, ReadAt, Sizes, esp, pe, size_disk, verity};
 use image_manifest::{Digest, Disk, Form, Kernel, Role};
 use image_tree::{Kind, Tree};
@@ -69,7 +69,7 @@ pub(super) fn make(
     let outputs = definition.outputs.iter();
     let kinds: Vec<_> = outputs.filter_map(|output| output.form()).collect();
     let forms = composed.forms(&kinds).map_err(Error::Disk)?;
-    let map = serde_json::to_vec(&BlockMap::of(&composed.plan().extents)).unwrap_or_default();
+    let map = serde_json::to_vec(&block_map(&composed.plan().extents)).unwrap_or_default();
     artifacts.add(Role::BlockMap, "block-map.json", map);
     artifacts.add_file(Role::Verity, "rootfs.verity", places.verity);
     artifacts.add_file(Role::Uki, &format!("{}.efi", build.plan.name), places.uki);

@@ -2,8 +2,6 @@
 //!
 //! It refuses endless things: redirects in circles, servers that fall silent, answers without a bound.
 
-pub(crate) mod route;
-
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +15,8 @@ use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioExecutor;
 
 use super::download;
-use route::Route;
+use cloud::http::chain;
+use cloud::http::route::Route;
 
 /// A server that does not answer within this time is asked no more.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -215,17 +214,6 @@ fn redirect(from: &Uri, target: &str) -> Option<Uri> {
     };
     parts.path_and_query = Some(path.parse().ok()?);
     Uri::from_parts(parts).ok()
-}
-
-/// The whole chain of an error in one line: the last cause is the one that says why.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text = format!("{text}: {error}");
-        next = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use image_manifest::Digest;
 
-use super::client::{Client, RequestError, chain};
+use cloud::http::chain;
+
+use super::client::{Client, RequestError};
 use super::progress::Progress;
 use crate::cache::{Cache, Refused, Shelf};
 

@@ -13,7 +13,9 @@ use image_manifest::Digest;
 use super::Request;
 use crate::cache::{Cache, Shelf};
 use crate::definition::Suite;
-use crate::fetch::client::{Client, chain};
+use cloud::http::chain;
+
+use crate::fetch::client::Client;
 use crate::fetch::download::{Failed, Wanted, download};
 use crate::fetch::progress::Progress;
 use crate::fetch::{Answer, Attempt};

@@ -13,8 +13,8 @@ use image_manifest::{Digest, Hasher};
 use image_oci::spec::{self, Descriptor, Document};
 
 use super::Error;
-use super::http::next;
 use super::session::{Ask, Session, read};
+use cloud::http::next;
 
 /// Times that one file is taken up after a cut.
 const TRIES: u32 = 5;

@@ -8,8 +8,8 @@ use image_manifest::Digest;
 use image_oci::spec::{self, Descriptor, Document, Index};
 
 use super::Error;
-use super::http::Content;
 use super::session::{Ask, Session, read};
+use cloud::http::Content;
 
 /// Times that the tag is written when others write it too.
 const TRIES: u32 = 5;

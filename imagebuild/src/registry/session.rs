@@ -20,9 +20,9 @@ use tokio::sync::Mutex;
 
 use super::challenge::Challenge;
 use super::credentials::{self, Credentials};
-use super::http::{Content, Http, TransportError, next};
 use super::reference::{Repository, is_loopback};
 use super::{Error, Options, Plain};
+use cloud::http::{Content, Http, TransportError, next};
 
 /// Times that one request is sent.
 const TRIES: u32 = 5;

@@ -12,8 +12,8 @@ use hyper::{Method, Response, StatusCode, Uri};
 use image_manifest::Digest;
 
 use super::Error;
-use super::http::Content;
 use super::session::{Ask, Session, encode, length, location, resolve};
+use cloud::http::Content;
 
 /// Times that one file is begun or taken up after a cut.
 const TRIES: u32 = 5;

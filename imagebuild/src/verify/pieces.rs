@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};
 
-use image_disk::block_map::BlockMap;
+use image_disk::block_map;
 use image_disk::{OpenFile, ReadAt, Window, pe, verity};
 use image_manifest::layout::Layout;
 use image_manifest::{Artifact, Manifest, Role};
@@ -24,7 +24,7 @@ pub(super) fn check(store: &Layout, manifest: &Manifest) -> Result<Disk, Error> 
         return Ok(disk);
     };
     let map = open(store, artifact)?;
-    let made = serde_json::to_vec(&BlockMap::of(&disk.plan().extents)).unwrap_or_default();
+    let made = serde_json::to_vec(&block_map(&disk.plan().extents)).unwrap_or_default();
     if !same(&map, &made).map_err(|source| read_error(artifact, source))? {
         return Err(unrelated(artifact, "the disk has other blocks"));
     }

@@ -31,6 +31,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "image-tree",
         ],
     ),
+    ("cloud", &["image-manifest"]),
     ("ipmi", &[]),
     ("stage1", &["image-manifest"]),
     ("netboot-core", &["image-manifest"]),

@@ -94,7 +94,7 @@ impl Example {
             ..manifest(&layout)
         };
         let disk = Disk::of(&layout, &manifest).unwrap();
-        let map = block_map::BlockMap::of(&disk.plan().extents);
+        let map = block_map(&disk.plan().extents);
         let map = serde_json::to_vec(&map).unwrap();
         manifest
             .artifacts

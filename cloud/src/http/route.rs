@@ -25,13 +25,15 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Connects to servers.
 #[derive(Clone, Debug)]
-pub(crate) struct Route {
+pub struct Route {
     http: HttpConnector,
     proxies: Arc<Matcher>,
 }
 
 impl Route {
-    pub(crate) fn new(proxies: Matcher) -> Self {
+    /// Goes through the proxies that apply to a server.
+    #[must_use]
+    pub fn new(proxies: Matcher) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_connect_timeout(Some(CONNECT));
@@ -43,7 +45,8 @@ impl Route {
     }
 
     /// What a proxy for plain HTTP wants to see in each request. Tunnels are opened with it once.
-    pub(crate) fn credentials(&self, uri: &Uri) -> Option<HeaderValue> {
+    #[must_use]
+    pub fn credentials(&self, uri: &Uri) -> Option<HeaderValue> {
         if uri.scheme_str() != Some("http") {
             return None;
         }
@@ -93,7 +96,7 @@ impl Service<Uri> for Route {
 
 /// A connection, which knows whether a proxy forwards its requests: those name the whole URL.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub struct Stream {
     inner: TokioIo<TcpStream>,
     forwarded: bool,
 }

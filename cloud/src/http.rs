@@ -1,6 +1,8 @@
-//! One HTTP client for registries: requests with bodies that are streamed from files, answers that are streamed back.
+//! One HTTP client for mirrors, registries and clouds: requests with bodies that are streamed, answers that are streamed back.
 //!
 //! It refuses silence in both directions, and to follow a redirect on its own: who may be shown credentials is decided above.
+
+pub mod route;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -22,8 +24,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::mpsc;
 
-use crate::fetch::client::chain;
-use crate::fetch::client::route::Route;
+use route::Route;
 
 /// A registry that takes nothing and says nothing for this time is given up; some hash a whole layer before they answer.
 const SILENCE: Duration = Duration::from_mins(2);
@@ -34,7 +35,7 @@ const PIECE: usize = 128 << 10;
 
 /// What is sent. It may be a secret, so it does not tell.
 #[derive(Clone)]
-pub(super) enum Content {
+pub enum Content {
     /// Nothing.
     None,
     /// Bytes that are at hand.
@@ -48,7 +49,17 @@ pub(super) enum Content {
         /// How long it is.
         length: u64,
     },
+    /// Bytes that are made while they are sent.
+    Stream {
+        /// Makes them, from the first on, as often as it is asked.
+        open: Open,
+        /// How many there are.
+        length: u64,
+    },
 }
+
+/// Opens bytes for reading, as often as it is asked.
+pub type Open = Arc<dyn Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync>;
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -56,6 +67,7 @@ impl std::fmt::Debug for Content {
             Self::None => "None",
             Self::Bytes(_) => "Bytes",
             Self::File { .. } => "File",
+            Self::Stream { .. } => "Stream",
         })
     }
 }
@@ -79,14 +91,22 @@ pub enum TransportError {
 
 /// The client; clones share connections.
 #[derive(Clone, Debug)]
-pub(super) struct Http {
+pub struct Http {
     plain: legacy::Client<Route, Sent>,
     secure: Option<legacy::Client<HttpsConnector<Route>, Sent>>,
     route: Route,
 }
 
+impl Default for Http {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Http {
-    pub(super) fn new() -> Self {
+    /// Goes through the proxies that the environment names.
+    #[must_use]
+    pub fn new() -> Self {
         let route = Route::new(Matcher::from_env());
         let secure = HttpsConnectorBuilder::new()
             .with_native_roots()
@@ -104,7 +124,10 @@ impl Http {
     }
 
     /// Sends one request and waits for the head of its answer, as long as something moves.
-    pub(super) async fn send(
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn send(
         &self,
         head: hyper::http::request::Builder,
         content: Content,
@@ -161,7 +184,10 @@ impl Http {
 }
 
 /// Waits for the next bytes of an answer; `None` at its end.
-pub(super) async fn next(answer: &mut Response<Incoming>) -> Result<Option<Bytes>, TransportError> {
+///
+/// # Errors
+/// When the connection is cut or nothing comes for long.
+pub async fn next(answer: &mut Response<Incoming>) -> Result<Option<Bytes>, TransportError> {
     loop {
         let frame = tokio::time::timeout(SILENCE, answer.body_mut().frame()).await;
         match frame.map_err(|_| TransportError::Silent)? {
@@ -179,7 +205,7 @@ pub(super) async fn next(answer: &mut Response<Incoming>) -> Result<Option<Bytes
 
 /// A body on its way out.
 #[derive(Debug)]
-pub(super) struct Sent {
+pub struct Sent {
     pieces: Pieces,
     left: u64,
     moved: Arc<AtomicU64>,
@@ -210,6 +236,15 @@ impl Sent {
                 tokio::task::spawn_blocking(move || read_pieces(&mut file, length, &sender));
                 (Pieces::Coming(receiver), length)
             }
+            Content::Stream { open, length } => {
+                let (sender, receiver) = mpsc::channel(4);
+                tokio::task::spawn_blocking(move || match open() {
+                    Ok(mut bytes) => read_pieces(&mut bytes, length, &sender),
+                    // Nobody listens any more when the request is over.
+                    Err(error) => drop(sender.blocking_send(Err(error))),
+                });
+                (Pieces::Coming(receiver), length)
+            }
         };
         Ok(Self {
             pieces,
@@ -219,7 +254,7 @@ impl Sent {
     }
 }
 
-fn read_pieces(file: &mut File, mut left: u64, sender: &mpsc::Sender<io::Result<Bytes>>) {
+fn read_pieces(file: &mut dyn Read, mut left: u64, sender: &mpsc::Sender<io::Result<Bytes>>) {
     while left > 0 {
         let length = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
         let mut piece = vec![0; length];
@@ -263,4 +298,16 @@ impl Body for Sent {
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
     }
+}
+
+/// The whole chain of an error in one line: the last cause is the one that says why.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text = format!("{text}: {error}");
+        next = error.source();
+    }
+    text
 }

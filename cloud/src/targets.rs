@@ -1,0 +1,119 @@
+//! The targets: which clouds an image goes to, and how. A file that people keep in git, without a secret in it.
+//!
+//! It refuses keys that it does not know, and tells everything that is wrong at once.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use crate::{aws, azure, gce, glance, oci};
+
+/// All targets of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Targets {
+    /// Amazon's cloud: an AMI in each region.
+    pub aws: Vec<aws::Target>,
+    /// Google's cloud: an image of a project.
+    pub gce: Vec<gce::Target>,
+    /// Microsoft's cloud: a managed image or a version in a gallery.
+    pub azure: Vec<azure::Target>,
+    /// OpenStack's image service.
+    pub glance: Vec<glance::Target>,
+    /// Registries of container images.
+    pub oci: Vec<oci::Target>,
+}
+
+/// Why a targets file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read as targets.
+    #[error("the targets cannot be read: {0}")]
+    Text(#[from] toml::de::Error),
+    /// It says things that cannot be.
+    #[error("{}", .0.join("\n"))]
+    Problems(Vec<String>),
+}
+
+impl Targets {
+    /// Reads a targets file.
+    ///
+    /// # Errors
+    /// When it is no TOML of this shape, or what it says cannot be.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let targets: Self = toml::from_str(text)?;
+        let problems = targets.check();
+        if problems.is_empty() {
+            Ok(targets)
+        } else {
+            Err(Error::Problems(problems))
+        }
+    }
+
+    /// Names of all targets, in the order in which they are published to.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        let aws = self.aws.iter().map(|target| &target.name);
+        let gce = self.gce.iter().map(|target| &target.name);
+        let azure = self.azure.iter().map(|target| &target.name);
+        let glance = self.glance.iter().map(|target| &target.name);
+        let oci = self.oci.iter().map(|target| &target.name);
+        let names = aws.chain(gce).chain(azure).chain(glance).chain(oci);
+        names.map(String::as_str).collect()
+    }
+
+    /// Keeps only targets of these names; returns names that no target has.
+    pub fn select(&mut self, names: &[String]) -> Vec<String> {
+        let known: BTreeSet<String> = self.names().into_iter().map(str::to_owned).collect();
+        let wanted = |name: &String| names.contains(name);
+        self.aws.retain(|target| wanted(&target.name));
+        self.gce.retain(|target| wanted(&target.name));
+        self.azure.retain(|target| wanted(&target.name));
+        self.glance.retain(|target| wanted(&target.name));
+        self.oci.retain(|target| wanted(&target.name));
+        let unknown = names.iter().filter(|name| !known.contains(*name));
+        unknown.cloned().collect()
+    }
+
+    fn check(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut seen = BTreeSet::new();
+        for name in self.names() {
+            let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            if name.is_empty() || name.len() > 63 || !name.chars().all(letters) {
+                problems.push(format!(
+                    "target `{name}`: a name is 1 to 63 of `a-z`, `0-9` and `-`"
+                ));
+            }
+            if !seen.insert(name) {
+                problems.push(format!("target `{name}`: the name is there twice"));
+            }
+        }
+        if seen.is_empty() {
+            problems.push(
+                "there is no target: `[[aws]]`, `[[gce]]`, `[[azure]]`, `[[glance]]` or `[[oci]]`"
+                    .to_owned(),
+            );
+        }
+        let mut add = |name: &str, found: Vec<String>| {
+            let found = found.into_iter();
+            problems.extend(found.map(|problem| format!("target `{name}`: {problem}")));
+        };
+        self.aws
+            .iter()
+            .for_each(|target| add(&target.name, target.check()));
+        self.gce
+            .iter()
+            .for_each(|target| add(&target.name, target.check()));
+        self.azure
+            .iter()
+            .for_each(|target| add(&target.name, target.check()));
+        self.glance
+            .iter()
+            .for_each(|target| add(&target.name, target.check()));
+        self.oci
+            .iter()
+            .for_each(|target| add(&target.name, target.check()));
+        problems
+    }
+}
