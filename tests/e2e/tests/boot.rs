@@ -7,14 +7,19 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use e2e::need;
 use e2e::rig::{Rig, SITE, check, printed, run};
 use e2e::shop;
 use image_manifest::Role;
 use lab::hosts::{Condition, HostView};
-use lab::process;
+use lab::poll;
+use lab::process::{self, Recorded};
+use lab::qemu::Folder;
 use lab::state::State;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// A lab of this test's own, on the images that are there.
 fn own_state() -> State {
@@ -169,6 +174,39 @@ fn a_rack_that_fails_says_why_and_exits_with_it() {
     let verdict = verdict.unwrap_or_else(|| panic!("no verdict in {said}"));
     assert!(verdict.contains("MiB of memory"), "{verdict}");
     assert!(said.contains("console.log"), "{said}");
+    assert_eq!(process::marked(state.path()), [], "it leaves nothing");
+}
+
+/// Ended as `timeout` ends it, without a `down` after it.
+#[test]
+fn a_rack_that_is_told_to_end_takes_its_hosts_along() {
+    if !need::has(&["qemu-system-x86_64"]) {
+        return;
+    }
+    let state = own_state();
+    let _down = Down(&state);
+    check(&lab(&state, &["down"]));
+    let mut up = Command::new(shop::workspace().binary("lab"));
+    let up = up
+        .args(["up", "--host", "bios1"])
+        .env("LAB_STATE", state.path())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the lab starts");
+    let host = Folder::of(state.path(), "bios1");
+    let started = poll::until(Duration::from_secs(60), || host.power_events().pop());
+    let host = started.and_then(|event| Recorded::now("bios1", event.process?));
+    assert!(host.is_some_and(|host| host.is_alive()), "the host runs");
+    let lab = i32::try_from(up.id()).expect("a process id");
+    kill(Pid::from_raw(lab), Signal::SIGTERM).expect("the lab runs");
+    let up = up.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&up.stderr);
+    assert_eq!(up.status.code(), Some(1), "{said}");
+    assert!(said.contains("error: interrupted"), "{said}");
+    assert_eq!(process::marked(state.path()), [], "it leaves nothing");
+    let log = fs::read_to_string(state.appliance_log()).expect("a log");
+    assert!(log.contains("appliance stops"), "it was asked first: {log}");
 }
 
 #[test]

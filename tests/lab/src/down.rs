@@ -5,11 +5,18 @@
 use crate::process;
 use crate::state::{Error, State};
 
-/// Ends everything and says how many processes there were.
+/// Ends everything, removes what it left, and says how many processes there were.
 ///
 /// # Errors
 /// When something that a run left cannot be removed.
 pub fn down(state: &State) -> Result<usize, Error> {
+    let ended = end_all(state);
+    state.clear_run()?;
+    Ok(ended)
+}
+
+/// Ends everything, recorded or not, and says how many processes there were.
+pub fn end_all(state: &State) -> usize {
     let mut ended = 0;
     // A damaged record is no reason to leave anything running: the mark finds all of it.
     if let Ok(running) = state.running() {
@@ -22,8 +29,7 @@ pub fn down(state: &State) -> Result<usize, Error> {
         ended += usize::from(process.is_alive());
         process.end();
     }
-    state.clear_run()?;
-    Ok(ended)
+    ended
 }
 
 /// Says what `down` did.

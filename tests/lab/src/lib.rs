@@ -21,6 +21,7 @@ pub mod qemu;
 pub mod rack;
 pub mod show;
 pub mod state;
+pub mod stop;
 pub mod suites;
 pub mod timeline;
 pub mod tools;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use lab::show::{self, Scenario};
 use lab::state::State;
+use lab::stop::Stop;
 use lab::suites::{self, Suite};
 use lab::up::{self, Request};
 use lab::workspace::Workspace;
@@ -131,7 +132,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
                 install,
                 keep,
             };
-            let outcome = up::up(&workspace, &state, &request)?;
+            let outcome = up::up(&workspace, &state, &request, &Stop::default())?;
             if json {
                 println!("{}", serde_json::to_string_pretty(&outcome.hosts)?);
             } else {

@@ -15,6 +15,7 @@ use clap::ValueEnum;
 use crate::images::{self, Built};
 use crate::rack;
 use crate::state::State;
+use crate::stop::Stop;
 use crate::up::{self, Request};
 use crate::workspace::Workspace;
 use crate::{appliance, down, enter, namespace};
@@ -68,6 +69,9 @@ pub enum Error {
         /// What it said.
         said: String,
     },
+    /// Someone pressed Ctrl-C, or the lab was told to end.
+    #[error("interrupted")]
+    Interrupted,
     /// An operator's command printed something unexpected.
     #[error("`netboot {words}` printed something unexpected")]
     Answer {
@@ -119,7 +123,8 @@ fn show_in_rack(
         install,
         keep: true,
     };
-    let outcome = up::up(workspace, state, &request)?;
+    let stop = Stop::default();
+    let outcome = up::up(workspace, state, &request, &stop)?;
     if !outcome.problems.is_empty() {
         return Err(Error::Rack(outcome.problems.join("\n")));
     }
@@ -128,7 +133,7 @@ fn show_in_rack(
     for name in VERSIONS {
         built.push(versions.build(name)?);
     }
-    let mut scene = Stage::open(workspace, state, built)?;
+    let mut scene = Stage::open(workspace, state, built, stop)?;
     for part in scenario.parts() {
         match part {
             Scenario::Deploy => deploy::show(&mut scene)?,

@@ -7,9 +7,6 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-
 use crate::accel::Accelerator;
 use crate::appliance::{self, Place};
 use crate::bmcs;
@@ -23,6 +20,7 @@ use crate::process::Recorded;
 use crate::qemu::{self, Folder, Settings};
 use crate::rack::{self, Slot};
 use crate::state::{self, Running, State};
+use crate::stop::Stop;
 use crate::timeline::Teller;
 use crate::tools::{self, Need};
 use crate::workspace::{self, Workspace};
@@ -91,8 +89,8 @@ pub enum Error {
     Bmcs(#[from] bmcs::Error),
     /// Signals cannot be caught.
     #[error("failed to catch signals")]
-    Signals(#[source] nix::Error),
-    /// Someone pressed Ctrl-C.
+    Signals(#[source] io::Error),
+    /// Someone pressed Ctrl-C, or the lab was told to end.
     #[error("interrupted")]
     Interrupted,
 }
@@ -138,9 +136,16 @@ pub fn versions(workspace: &Workspace, state: &State) -> Workshop {
 
 /// Builds what is missing, racks the hosts and follows them until each is well or is not.
 ///
+/// Once there is something to take down, signals only set `stop`: whoever keeps the rack has to look at it.
+///
 /// # Errors
-/// When something is missing or does not start.
-pub fn up(workspace: &Workspace, state: &State, request: &Request) -> Result<Outcome, Error> {
+/// When something is missing or does not start, or someone wants it to end.
+pub fn up(
+    workspace: &Workspace,
+    state: &State,
+    request: &Request,
+    stop: &Stop,
+) -> Result<Outcome, Error> {
     let slots = rack::select(&request.hosts)?;
     if state.running()?.processes().any(Recorded::is_alive) {
         return Err(Error::Up);
@@ -160,14 +165,14 @@ pub fn up(workspace: &Workspace, state: &State, request: &Request) -> Result<Out
         memory: request.memory,
         files,
     };
-    let stop = catch_signals()?;
+    stop.hold().map_err(Error::Signals)?;
     let mut lab = Rack {
         state,
         running: Running::default(),
         kept: false,
     };
     lab.build(&place(workspace, state), &slots, &settings)?;
-    let outcome = lab.follow(&place(workspace, state), slots, &images, &stop)?;
+    let outcome = lab.follow(&place(workspace, state), slots, &images, stop)?;
     lab.kept = request.keep;
     Ok(outcome)
 }
@@ -196,16 +201,6 @@ pub fn build_images(workshop: &Workshop) -> Result<Vec<Built>, Error> {
         .collect::<Result<Vec<_>, _>>()?;
     eprintln!("lab: {}", images::summary(&built));
     Ok(built)
-}
-
-/// Holds Ctrl-C and its like back, to be asked for between two looks at the hosts.
-fn catch_signals() -> Result<SignalFd, Error> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
-        .into_iter()
-        .collect();
-    signals.thread_block().map_err(Error::Signals)?;
-    SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-        .map_err(Error::Signals)
 }
 
 /// A rack being used; taken down when dropped, unless it is kept.
@@ -238,7 +233,7 @@ impl Rack<'_> {
         place: &Place,
         slots: Vec<Slot>,
         images: &[Built],
-        stop: &SignalFd,
+        stop: &Stop,
     ) -> Result<Outcome, Error> {
         // Three hosts in software on two cores take a few minutes.
         let deadline = Instant::now() + Duration::from_mins(15);
@@ -249,7 +244,7 @@ impl Rack<'_> {
             for line in teller.news(&hosts) {
                 eprintln!("{line}");
             }
-            if matches!(stop.read_signal(), Ok(Some(_))) {
+            if stop.is_asked() {
                 return Err(Error::Interrupted);
             }
             let problems = self.ended(&slots);
@@ -325,12 +320,39 @@ impl Drop for Rack<'_> {
         if self.kept {
             return;
         }
-        for process in self.running.processes() {
-            process.end();
-        }
+        // Not only what was recorded: a host outlives its BMC when that is killed.
+        down::end_all(self.state);
         // The consoles and the appliance's log stay for whoever wants to know why.
         if let Err(error) = self.state.forget_running() {
             eprintln!("lab: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::process::MARK;
+
+    #[test]
+    fn a_rack_leaves_what_runs_only_when_it_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        for (name, kept) in [("kept", true), ("not kept", false)] {
+            // As a host whose BMC was killed: it carries the mark and stands in no record.
+            let mut host = Command::new("sleep");
+            let mut host = host.arg("600").env(MARK, state.path()).spawn().unwrap();
+            let process = Recorded::now("sleep", host.id()).unwrap();
+            drop(Rack {
+                state: &state,
+                running: Running::default(),
+                kept,
+            });
+            assert_eq!(process.is_alive(), kept, "{name}");
+            host.kill().ok();
+            host.wait().ok();
         }
     }
 }

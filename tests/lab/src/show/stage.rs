@@ -3,6 +3,9 @@
 //! It refuses to stop at the first finding: whoever reads it wants all of them.
 
 use std::fmt::Write as _;
+use std::io;
+use std::process::{Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -15,8 +18,10 @@ use crate::enter;
 use crate::images::Built;
 use crate::namespace::Namespace;
 use crate::poll;
+use crate::process::Recorded;
 use crate::qemu::Folder;
 use crate::state::State;
+use crate::stop::Stop;
 use crate::up;
 use crate::workspace::Workspace;
 
@@ -74,6 +79,7 @@ pub struct Stage {
     namespace: Namespace,
     state: State,
     built: Vec<Built>,
+    stop: Stop,
     /// What was claimed so far.
     pub findings: Vec<Finding>,
     /// How long things took.
@@ -85,12 +91,14 @@ impl Stage {
         workspace: &Workspace,
         state: &State,
         built: Vec<Built>,
+        stop: Stop,
     ) -> Result<Self, Error> {
         Ok(Self {
             place: up::place(workspace, state),
             namespace: enter::network(state)?,
             state: state.clone(),
             built,
+            stop,
             findings: Vec::new(),
             times: Vec::new(),
         })
@@ -111,11 +119,7 @@ impl Stage {
     pub(super) fn netboot(&self, words: &[&str]) -> Result<String, Error> {
         let line = words.join(" ");
         eprintln!("lab: $ netboot {line}");
-        let output = self.place.operator(&self.namespace).args(words).output();
-        let output = output.map_err(|source| crate::appliance::Error::Run {
-            program: "netboot".to_owned(),
-            source,
-        })?;
+        let output = self.run(words)?;
         let said = String::from_utf8_lossy(&output.stderr);
         eprint!("{said}");
         if output.status.success() {
@@ -126,6 +130,31 @@ impl Stage {
             code: output.status.code().unwrap_or(-1),
             said: said.into_owned(),
         })
+    }
+
+    /// Runs `netboot` to its end, or until someone wants the lab's.
+    fn run(&self, words: &[&str]) -> Result<Output, Error> {
+        let failed = |source| crate::appliance::Error::Run {
+            program: "netboot".to_owned(),
+            source,
+        };
+        let mut netboot = self.place.operator(&self.namespace);
+        netboot.args(words);
+        netboot.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = netboot.spawn().map_err(failed)?;
+        let process = Recorded::now("netboot", child.id());
+        let ended = thread::spawn(move || child.wait_with_output());
+        while !ended.is_finished() {
+            if self.stop.is_asked() {
+                process.iter().for_each(Recorded::end);
+                return Err(Error::Interrupted);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        let output = ended
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("it was not waited for")));
+        Ok(output.map_err(failed)?)
     }
 
     /// Runs `netboot … --json` and reads what it prints.
@@ -160,7 +189,10 @@ impl Stage {
         let begun = Instant::now();
         let found = poll::until(LONGEST, || {
             // Twice a second is soon enough, and leaves the processors to the hosts.
-            std::thread::sleep(Duration::from_millis(480));
+            thread::sleep(Duration::from_millis(480));
+            if self.stop.is_asked() {
+                return Some(Err(Error::Interrupted));
+            }
             ask(self).transpose()
         });
         eprintln!("lab: {what}: {} s", begun.elapsed().as_secs());
