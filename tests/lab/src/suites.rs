@@ -218,14 +218,7 @@ fn licences(workspace: &Workspace) -> Result<Tally, Error> {
             "cargo-deny is not installed: licences and sources were checked by the unit tests"
         );
         let mut test = workspace.cargo();
-        test.args([
-            "test",
-            "--quiet",
-            "--package",
-            "e2e",
-            "--test",
-            "dependencies",
-        ]);
+        test.args(["test", "--quiet", "--workspace", "--test", "dependencies"]);
         return count(test);
     }
     let mut deny = workspace.cargo();
