@@ -16,6 +16,8 @@ pub mod journal;
 pub mod oci;
 pub mod patience;
 pub mod provider;
+pub mod publish;
+pub mod record;
 pub mod subject;
 pub mod targets;
 
@@ -23,5 +25,7 @@ pub use error::Error;
 pub use provider::{
     Finding, Options, Pending, Progress, Provider, Published, Receipt, Severity, Stage, Step,
 };
+pub use publish::Publication;
+pub use record::Record;
 pub use subject::{Disk, Subject};
 pub use targets::Targets;

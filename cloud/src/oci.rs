@@ -10,9 +10,12 @@ pub struct Target {
     pub name: String,
     /// The repository, such as `registry.example/team/host`.
     pub repository: String,
-    /// Tags that move to this image last; `{image}`, `{version}` and `{architecture}` are replaced.
+    /// Tags that move to the container image last; `{image}`, `{version}` and `{architecture}` are replaced.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// Tags that move to the netboot image last.
+    #[serde(default)]
+    pub netboot_tags: Vec<String>,
     /// A repository of the same registry that may have layers already.
     #[serde(default)]
     pub mount_from: Option<String>,

@@ -63,6 +63,14 @@ impl Subject {
         base32(self.manifest.as_bytes())
     }
 
+    /// Replaces `{image}`, `{version}` and `{architecture}` in a name of a targets file.
+    #[must_use]
+    pub fn fill(&self, template: &str) -> String {
+        let filled = template.replace("{image}", &self.name);
+        let filled = filled.replace("{version}", &self.version);
+        filled.replace("{architecture}", &self.architecture)
+    }
+
     /// The version that an image has when nobody gives it one: `20260102-0123abcd`.
     #[must_use]
     pub fn default_version(source_date: i64, manifest: &Digest) -> String {

@@ -23,6 +23,7 @@ pub mod lock;
 pub mod mirror;
 pub mod normalise;
 pub mod provenance;
+pub mod publish;
 pub mod registry;
 pub mod sbom;
 pub mod secure_boot;

@@ -8,13 +8,13 @@ pub mod credentials;
 mod download;
 mod packages;
 mod pull;
-mod push;
+pub(crate) mod push;
 pub mod reference;
 mod referrers;
-mod session;
+pub(crate) mod session;
 #[cfg(test)]
 mod tests;
-mod upload;
+pub(crate) mod upload;
 
 use std::path::PathBuf;
 
@@ -25,6 +25,7 @@ use image_oci::{flatten, spec};
 pub use cloud::http::TransportError;
 pub use packages::{Vendored, vendor};
 pub use pull::{Pulled, pull};
+pub(crate) use push::send_files;
 pub use push::{Plan as PushPlan, Pushed, Things, push};
 pub use reference::{Remote, Repository};
 pub use session::Session;

@@ -40,7 +40,7 @@ impl Fetched {
 
 impl Session {
     /// Fetches a manifest or an index by tag or digest, if there is one.
-    pub(super) async fn document(&self, reference: &str) -> Result<Option<Fetched>, Error> {
+    pub(crate) async fn document(&self, reference: &str) -> Result<Option<Fetched>, Error> {
         let what = format!("{}:{reference}", self.repository);
         let statuses = [StatusCode::OK, StatusCode::NOT_FOUND];
         let url = self.url(&format!("manifests/{reference}"));

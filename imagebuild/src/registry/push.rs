@@ -141,8 +141,8 @@ impl Plan {
     }
 }
 
-/// Sends files, several at a time.
-async fn send_files(session: &Session, files: Vec<Blob>) -> Result<Pushed, Error> {
+/// Sends files, several at a time, without those that are there.
+pub(crate) async fn send_files(session: &Session, files: Vec<Blob>) -> Result<Pushed, Error> {
     let mut pushed = Pushed {
         tags: BTreeMap::new(),
         attachments: 0,

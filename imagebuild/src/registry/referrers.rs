@@ -16,7 +16,7 @@ const TRIES: u32 = 5;
 
 impl Session {
     /// Puts a document under a tag or its digest.
-    pub(super) async fn put(
+    pub(crate) async fn put(
         &self,
         reference: &str,
         media_type: &str,
@@ -37,7 +37,7 @@ impl Session {
     }
 
     /// Lists what is attached to a manifest, whichever way the registry knows it.
-    pub(super) async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+    pub(crate) async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
         if let Some(index) = self.referrers_interface(subject).await? {
             // A registry that got the interface later may still have what came before only under the tag.
             if !index.manifests.is_empty() {
@@ -52,7 +52,7 @@ impl Session {
     }
 
     /// Makes sure that an attachment is found; the document itself was sent before.
-    pub(super) async fn attach(
+    pub(crate) async fn attach(
         &self,
         subject: &Digest,
         attachment: &Descriptor,

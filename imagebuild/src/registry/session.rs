@@ -48,7 +48,7 @@ pub enum Access {
 #[derive(Clone, Debug)]
 pub struct Session {
     http: Http,
-    pub(super) repository: Repository,
+    pub(crate) repository: Repository,
     pub(super) options: Options,
     access: Access,
     credentials: Option<Credentials>,

@@ -23,7 +23,7 @@ const MIN_LENGTH: &str = "oci-chunk-min-length";
 
 /// How a file came into a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(crate) enum Sent {
     /// It was there.
     There,
     /// Another repository of the registry had it.
@@ -34,10 +34,10 @@ pub(super) enum Sent {
 
 /// A file that belongs into a repository.
 #[derive(Clone, Debug)]
-pub(super) struct Blob {
-    pub(super) path: PathBuf,
-    pub(super) digest: Digest,
-    pub(super) size: u64,
+pub(crate) struct Blob {
+    pub(crate) path: PathBuf,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
 }
 
 /// An upload that was begun.
@@ -84,7 +84,7 @@ enum Chunked {
 
 impl Session {
     /// Whether the repository has a file, and as large as this.
-    pub(super) async fn has(&self, blob: &Blob) -> Result<bool, Error> {
+    pub(crate) async fn has(&self, blob: &Blob) -> Result<bool, Error> {
         let what = format!("ask `{}` for {}", self.repository, blob.digest.short());
         let url = self.url(&format!("blobs/{}", blob.digest));
         let statuses = [StatusCode::OK, StatusCode::NOT_FOUND];

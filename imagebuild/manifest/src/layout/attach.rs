@@ -154,6 +154,42 @@ impl Layout {
         Ok(digest)
     }
 
+    /// Attaches a file to a manifest in place of all that is attached to it of the same kind.
+    ///
+    /// # Errors
+    /// When the store has no such manifest, or cannot be written.
+    pub fn attach_only(
+        &self,
+        subject: &Digest,
+        attachment: &Attachment<'_>,
+    ) -> Result<Digest, Error> {
+        let digest = self.attach(subject, attachment)?;
+        let kind = Some(attachment.artifact_type);
+        let others = self.referrers(subject)?.into_iter();
+        let others = others.filter(|one| one.artifact_type.as_deref() == kind);
+        let others: Vec<_> = others.map(|one| one.digest).collect();
+        self.update_index(|index| {
+            let gone = |one: &Digest| *one != digest && others.contains(one);
+            index.manifests.retain(|one| !gone(&one.digest));
+        })?;
+        Ok(digest)
+    }
+
+    /// Reads the one file of an attachment, when it is not large.
+    ///
+    /// # Errors
+    /// When the store does not have it, or what it has is no attachment.
+    pub fn attached(&self, statement: &Digest) -> Result<Vec<u8>, Error> {
+        let path = self.blob(statement);
+        let read: Option<Statement> = serde_json::from_slice(&self.read(statement)?).ok();
+        let layer = read.and_then(|statement| statement.layers.into_iter().next());
+        let layer = layer.ok_or_else(|| Error::Corrupt {
+            path,
+            found: *statement,
+        })?;
+        self.read(&layer.digest)
+    }
+
     /// Lists what is attached to a manifest.
     ///
     /// # Errors
@@ -230,6 +266,17 @@ mod tests {
         ] {
             assert!(statement.contains(part), "{part} in {statement}");
         }
+        assert_eq!(layout.attached(&first).unwrap(), b"{\"spdx\":1}");
+        assert!(layout.attached(&subject).is_err());
+        let newer = Attachment {
+            file: layout.put(b"{\"spdx\":2}").unwrap(),
+            ..attachment.clone()
+        };
+        let second = layout.attach_only(&subject, &newer).unwrap();
+        let found = layout.referrers(&subject).unwrap();
+        assert_eq!(found.len(), 1, "the newer one took its place");
+        assert_eq!(found[0].digest, second);
+        assert_eq!(layout.attach_only(&subject, &attachment).unwrap(), first);
         assert_eq!(layout.referrers(&first).unwrap(), []);
         assert!(layout.attach(&Digest::of(b"absent"), &attachment).is_err());
         assert_eq!(layout.entries().unwrap().len(), 2);

@@ -1,0 +1,122 @@
+//! Publish records in a store: written after every publish, read to answer what is one build.
+
+use std::collections::BTreeMap;
+
+use cloud::record::{ENVELOPE_TYPE, Envelope, Record, TYPE};
+use cloud::{Receipt, Stage};
+use image_manifest::Digest;
+use image_manifest::layout::{Attachment, Layout};
+
+use super::{Error, Image};
+use crate::gather;
+use crate::sign::{PrivateKey, PublicKey};
+
+/// Whether a record is trusted.
+#[derive(Debug)]
+pub enum Trust<'a> {
+    /// Whoever wrote it.
+    Anybody,
+    /// Only what one of these keys signed.
+    Keys(&'a [PublicKey]),
+}
+
+/// Writes what is published of an image, beside what earlier records say of other targets; returns the record.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub fn write(
+    image: &Image,
+    stage: Stage,
+    receipts: Vec<Receipt>,
+    key: Option<&PrivateKey>,
+) -> Result<Record, Error> {
+    let manifest = &image.found.manifest;
+    let container = gather::container(&image.store, manifest)?;
+    let rootfs = manifest.artifact(image_manifest::Role::Rootfs);
+    let mut record = Record {
+        schema: Record::SCHEMA,
+        image: manifest.name.clone(),
+        version: image.subject.version.clone(),
+        architecture: manifest.architecture.clone(),
+        distribution: manifest.distribution.clone(),
+        manifest: image.found.digest,
+        tree: manifest.tree,
+        lock: manifest.lock,
+        source_date: manifest.source_date,
+        rootfs: rootfs.map(|rootfs| rootfs.digest),
+        container: container.map(|container| container.digest),
+        forms: manifest.forms.clone(),
+        stage,
+        receipts,
+    };
+    if let Some(earlier) = of(&image.store, &image.found.digest, &Trust::Anybody)? {
+        record = record.with_others_of(&earlier);
+    }
+    let sign = key.map(|key| |bytes: &[u8]| key.sign(bytes));
+    let envelope = match &sign {
+        Some(sign) => Envelope::seal(&record, Some(sign)),
+        None => Envelope::seal(&record, None),
+    };
+    let attachment = Attachment {
+        artifact_type: TYPE,
+        media_type: ENVELOPE_TYPE,
+        file: image.store.put(&envelope.to_bytes())?,
+        annotations: BTreeMap::new(),
+    };
+    image.store.attach_only(&image.found.digest, &attachment)?;
+    Ok(record)
+}
+
+/// The record of an image, when there is one.
+///
+/// # Errors
+/// When the store cannot be read, or a record is not trusted.
+pub fn of(store: &Layout, manifest: &Digest, trust: &Trust<'_>) -> Result<Option<Record>, Error> {
+    let records = all(store, trust)?.into_iter();
+    let mut records = records.filter(|record| record.manifest == *manifest);
+    Ok(records.next())
+}
+
+/// Finds every record of a store that knows a digest, an id or a name, and as what.
+///
+/// # Errors
+/// When the store cannot be read, or a record is not trusted.
+pub fn find(
+    store: &Layout,
+    what: &str,
+    trust: &Trust<'_>,
+) -> Result<Vec<(Record, &'static str)>, Error> {
+    let known = all(store, trust)?.into_iter().filter_map(|record| {
+        let kind = record.knows(what);
+        let kind = kind.or_else(|| (record.image == what).then_some("image"))?;
+        Some((record, kind))
+    });
+    Ok(known.collect())
+}
+
+/// All records of a store, one for each image: the one that says most, where a registry gave several.
+fn all(store: &Layout, trust: &Trust<'_>) -> Result<Vec<Record>, Error> {
+    let mut best: BTreeMap<Digest, Record> = BTreeMap::new();
+    for entry in store.entries()? {
+        if entry.artifact_type.as_deref() != Some(TYPE) {
+            continue;
+        }
+        let envelope = Envelope::parse(&store.attached(&entry.digest)?);
+        let record = envelope.and_then(|envelope| match trust {
+            Trust::Anybody => envelope.open(),
+            Trust::Keys(keys) => envelope.open_signed(&|bytes, signature| {
+                keys.iter().any(|key| key.verify(bytes, signature))
+            }),
+        });
+        let record = record.map_err(|source| Error::Record {
+            statement: entry.digest,
+            source,
+        })?;
+        let says = |record: &Record| (record.stage, record.receipts.len());
+        match best.get(&record.manifest) {
+            Some(other) if says(other) >= says(&record) => {}
+            _ => drop(best.insert(record.manifest, record)),
+        }
+    }
+    Ok(best.into_values().collect())
+}
