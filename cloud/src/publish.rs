@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use crate::error::Error;
+use crate::http::chain;
 use crate::provider::{Finding, Pending, Progress, Provider, Published, Receipt, Stage, Step};
 
 /// The targets of one image.
@@ -40,18 +41,25 @@ impl<T> Said<T> {
     /// When one did; several are told as one.
     pub fn whole(self) -> Result<Vec<(String, T)>, Error> {
         let of = self.answers.len() + self.failed.len();
-        let mut failed = self.failed.into_iter();
-        let Some(first) = failed.next() else {
-            return Ok(self.answers);
-        };
-        let mut failures = vec![format!("{}: {}", first.target, first.error)];
-        failures.extend(failed.map(|one| format!("{}: {}", one.target, one.error)));
-        Err(Error::Partly {
-            failures,
-            of,
-            first: Box::new(first.error),
-        })
+        match together(self.failed, of) {
+            Some(error) => Err(error),
+            None => Ok(self.answers),
+        }
     }
+}
+
+/// The failures of several targets as one.
+#[must_use]
+pub fn together(failed: Vec<Failed>, of: usize) -> Option<Error> {
+    let mut failed = failed.into_iter();
+    let first = failed.next()?;
+    let mut failures = vec![format!("{}: {}", first.target, chain(&first.error))];
+    failures.extend(failed.map(|one| format!("{}: {}", one.target, chain(&one.error))));
+    Some(Error::Partly {
+        failures,
+        of,
+        first: Box::new(first.error),
+    })
 }
 
 impl Publication {
@@ -88,6 +96,31 @@ impl Publication {
             Box::pin(async move { provider.advance(stage, &*progress).await })
         })
         .await
+    }
+
+    /// Does all stages up to one, until one of them fails in some target; returns the last that all finished, and
+    /// what failed in the next.
+    pub async fn advance_to(
+        &mut self,
+        until: Stage,
+        progress: &Arc<dyn Progress>,
+    ) -> (Option<Stage>, Vec<Failed>) {
+        let mut reached = None;
+        for stage in Stage::ALL.into_iter().filter(|stage| *stage <= until) {
+            let said = self.advance(stage, progress).await;
+            if !said.failed.is_empty() {
+                return (reached, said.failed);
+            }
+            reached = Some(stage);
+        }
+        (reached, Vec::new())
+    }
+
+    /// Names of the targets, in their order.
+    #[must_use]
+    pub fn targets(&self) -> Vec<String> {
+        let names = self.providers.iter().map(|provider| provider.target());
+        names.map(str::to_owned).collect()
     }
 
     /// What there is, sorted.

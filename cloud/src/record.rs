@@ -47,6 +47,9 @@ pub struct Record {
     pub forms: Vec<Form>,
     /// How far it is published in all targets that are listed.
     pub stage: Stage,
+    /// Targets that were asked and are not finished, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<String>,
     /// What there is, sorted.
     pub receipts: Vec<Receipt>,
 }
@@ -80,21 +83,19 @@ impl Record {
     /// The version of the format.
     pub const SCHEMA: u32 = 1;
 
-    /// Takes over what an earlier record says about targets that this one says nothing about.
+    /// Takes over what an earlier record says about targets that were not asked this time.
     #[must_use]
-    pub fn with_others_of(mut self, earlier: &Self) -> Self {
-        let mine: std::collections::BTreeSet<_> =
-            self.receipts.iter().map(|one| one.target.clone()).collect();
-        let others = earlier.receipts.iter();
-        let others = others.filter(|one| !mine.contains(&one.target));
-        self.receipts.extend(others.cloned());
+    pub fn with_others_of(mut self, earlier: &Self, asked: &[String]) -> Self {
+        let other = |target: &String| !asked.contains(target);
+        let receipts = earlier.receipts.iter();
+        let receipts = receipts.filter(|one| other(&one.target));
+        self.receipts.extend(receipts.cloned());
         self.receipts.sort();
-        self.stage = self
-            .receipts
-            .iter()
-            .map(|one| one.stage)
-            .min()
-            .unwrap_or(self.stage);
+        let unfinished = earlier.unfinished.iter().filter(|target| other(target));
+        self.unfinished.extend(unfinished.cloned());
+        self.unfinished.sort();
+        let stages = self.receipts.iter().map(|one| one.stage);
+        self.stage = stages.min().unwrap_or(self.stage).min(self.stage);
         self
     }
 
@@ -241,6 +242,7 @@ mod tests {
             container: Some(Digest::of(b"container")),
             forms: Vec::new(),
             stage: Stage::Current,
+            unfinished: Vec::new(),
             receipts,
         }
     }
@@ -307,9 +309,13 @@ mod tests {
             receipt("b", "ami-2", Stage::Current),
         ]);
         let now = record(vec![receipt("b", "ami-3", Stage::Current)]);
-        let both = now.with_others_of(&earlier);
+        let both = now.clone().with_others_of(&earlier, &["b".to_owned()]);
         let ids: Vec<_> = both.receipts.iter().map(|one| one.id.as_str()).collect();
         assert_eq!(ids, ["ami-1", "ami-3"]);
         assert_eq!(both.stage, Stage::Private);
+        let mut broken = earlier;
+        broken.unfinished = vec!["a".to_owned(), "b".to_owned()];
+        let both = now.with_others_of(&broken, &["b".to_owned()]);
+        assert_eq!(both.unfinished, ["a"]);
     }
 }

@@ -3,6 +3,7 @@
 //! Standard output is for data, standard error for narration; nothing else is written to either.
 
 mod build;
+mod deprecate;
 mod describe;
 mod diff;
 mod documents;
@@ -13,15 +14,20 @@ mod inspect;
 mod lock;
 mod machine;
 mod narration;
+mod progress;
+mod prune;
+mod publish;
 mod pull;
 mod push;
 mod report;
 mod run;
 mod sign;
+mod targets;
 mod test;
 mod update;
 mod vendor;
 mod verify;
+mod whereabouts;
 mod why;
 
 use std::io;
@@ -81,6 +87,16 @@ enum Verb {
     Sign(sign::SignArgs),
     /// Makes keys for signatures.
     Key(sign::KeyVerbArgs),
+    /// Brings an image to all clouds and registries of a targets file; what is there is not done again.
+    Publish(publish::PublishArgs),
+    /// Takes a published image a stage further: shares it, and moves what names the newest one.
+    Promote(publish::PromoteArgs),
+    /// Says in all clouds that a published image should not be used any more.
+    Deprecate(deprecate::DeprecateArgs),
+    /// Removes published images that nobody keeps.
+    Prune(prune::PruneArgs),
+    /// Tells of a digest, an AMI or another name which published objects are one build with it.
+    Where(whereabouts::WhereArgs),
     /// Removes what no image of a store needs, and what a cache has too much of.
     Gc(gc::GcArgs),
 }
@@ -132,6 +148,11 @@ pub(crate) fn run() -> ExitCode {
         Verb::Provenance(args) => documents::provenance(args),
         Verb::Sign(args) => sign::run(args),
         Verb::Key(args) => sign::key(args),
+        Verb::Publish(args) => publish::run(args),
+        Verb::Promote(args) => publish::promote(args),
+        Verb::Deprecate(args) => deprecate::run(args),
+        Verb::Prune(args) => prune::run(args),
+        Verb::Where(args) => whereabouts::run(args),
         Verb::Gc(args) => gc::run(args),
     };
     match done {

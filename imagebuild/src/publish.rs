@@ -6,12 +6,13 @@ pub mod disk;
 pub mod oci;
 pub mod proof;
 pub mod record;
+pub mod retention;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cloud::provider::Provider;
-use cloud::{Options, Subject, Targets, aws, azure, gce, glance};
+use cloud::{Options, Subject, Targets};
 use image_manifest::Digest;
 use image_manifest::layout::{self, Found, Layout};
 
@@ -60,6 +61,17 @@ impl Error {
             Self::Registry(error) => error.is_remote(),
             _ => false,
         }
+    }
+
+    /// Whether what was asked for cannot be: a retry gives the same.
+    #[must_use]
+    pub fn is_of_the_targets(&self) -> bool {
+        matches!(
+            self,
+            Self::Version(_)
+                | Self::Registry(registry::Error::Reference(_))
+                | Self::Cloud(cloud::Error::Unfit { .. })
+        )
     }
 
     /// What a person may do about it.
@@ -132,34 +144,6 @@ impl Image {
         registry: &registry::Options,
     ) -> Result<Vec<Box<dyn Provider>>, Error> {
         let mut providers: Vec<Box<dyn Provider>> = Vec::new();
-        for target in &targets.aws {
-            providers.push(Box::new(aws::Publisher::new(
-                target,
-                &self.subject,
-                options,
-            )?));
-        }
-        for target in &targets.gce {
-            providers.push(Box::new(gce::Publisher::new(
-                target,
-                &self.subject,
-                options,
-            )?));
-        }
-        for target in &targets.azure {
-            providers.push(Box::new(azure::Publisher::new(
-                target,
-                &self.subject,
-                options,
-            )?));
-        }
-        for target in &targets.glance {
-            providers.push(Box::new(glance::Publisher::new(
-                target,
-                &self.subject,
-                options,
-            )?));
-        }
         for target in &targets.oci {
             providers.push(Box::new(oci::Publisher::new(target, self, registry)?));
         }

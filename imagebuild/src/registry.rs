@@ -47,6 +47,25 @@ pub struct Options {
     pub mount_from: Option<Repository>,
 }
 
+impl Options {
+    /// What is usual where nothing is said.
+    #[must_use]
+    pub fn usual(cache: &crate::cache::Cache, plain: Plain) -> Self {
+        Self {
+            plain,
+            parallel: PARALLEL,
+            chunk: CHUNK,
+            journal: cache.root().join("registry"),
+            mount_from: None,
+        }
+    }
+}
+
+/// Files that are sent or fetched at the same time, when nothing else is said.
+pub const PARALLEL: usize = 4;
+/// Size of chunks in bytes, when nothing else is said: large enough that a request more does not count.
+pub const CHUNK: u64 = 32 << 20;
+
 /// Whether plain HTTP is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plain {

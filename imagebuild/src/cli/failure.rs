@@ -10,7 +10,7 @@ use image_manifest::layout;
 use imagebuild::definition::Problem;
 use imagebuild::fetch::{self, Fault};
 use imagebuild::lock::{self, StaleLock};
-use imagebuild::{assemble, cache, export, forms, mirror, registry, verify};
+use imagebuild::{assemble, cache, export, forms, mirror, publish, registry, verify};
 
 use super::machine::MachineError;
 
@@ -62,6 +62,7 @@ pub(super) enum Failure {
     Container(export::container::Error),
     Registry(Box<registry::Error>),
     Machine(Box<MachineError>),
+    Publish(Box<publish::Error>),
     /// What a verb of its own has to say, and what may be done about it.
     Told(Box<dyn Error + Send + Sync>, Exit),
     Start(io::Error),
@@ -83,6 +84,8 @@ impl Failure {
             Self::Fetch(error) => error.fault().into(),
             Self::Assemble(error) if error.is_of_the_definition() => Exit::Configuration,
             Self::Registry(error) if error.is_remote() => Exit::Remote,
+            Self::Publish(error) if error.is_remote() => Exit::Remote,
+            Self::Publish(error) if error.is_of_the_targets() => Exit::Configuration,
             _ => Exit::Failed,
         }
     }
@@ -109,6 +112,7 @@ impl Failure {
             Self::Container(error) => error,
             Self::Registry(error) => &**error,
             Self::Machine(error) => &**error,
+            Self::Publish(error) => &**error,
             Self::Start(error) | Self::Print(error) => error,
         }
     }
@@ -119,6 +123,7 @@ impl Failure {
             Self::Fetch(error) => error.help(),
             Self::Registry(error) => error.help(),
             Self::Machine(error) => error.help(),
+            Self::Publish(error) => error.help(),
             Self::Verify(verify::Error::Damaged { .. }) => {
                 Some("`imagebuild build --rebuild` writes the artifact again")
             }

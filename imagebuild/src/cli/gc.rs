@@ -50,7 +50,7 @@ struct Outcome {
     cache: Option<Trimmed>,
 }
 
-fn age(text: &str) -> Result<Duration, String> {
+pub(super) fn age(text: &str) -> Result<Duration, String> {
     let unit = text.chars().next_back().unwrap_or_default();
     let seconds = match unit {
         's' => 1,

@@ -59,7 +59,7 @@ impl<E: Into<MachineError>> From<E> for Failure {
 }
 
 /// The key that UEFI firmware trusts.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(super) struct SigningArgs {
     /// Sign what the firmware starts with this RSA key, in PEM or DER [default: the key in the variable
     /// `IMAGEBUILD_SECURE_BOOT_KEY`, if there is one].
@@ -139,6 +139,22 @@ pub(super) struct Running {
     pub(super) computer: Child,
     /// Lives as long as the computer does.
     pub(super) folder: Folder,
+}
+
+impl Default for MachineArgs {
+    fn default() -> Self {
+        Self {
+            memory: 1024,
+            disk: None,
+            disk_size: None,
+            accelerator: AcceleratorArg::Auto,
+            secure_boot: false,
+            firmware_code: None,
+            firmware_variables: None,
+            signing: SigningArgs::default(),
+            after: Vec::new(),
+        }
+    }
 }
 
 impl MachineArgs {

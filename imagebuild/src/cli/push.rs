@@ -13,11 +13,6 @@ use tokio::runtime::Runtime;
 use super::failure::Failure;
 use super::{print, print_json};
 
-/// Files that are sent or fetched at the same time, when nothing else is said.
-const PARALLEL: usize = 4;
-/// Size of chunks, when nothing else is said: large enough that a request more does not count.
-const CHUNK: u64 = 32 << 20;
-
 #[derive(Debug, Args)]
 pub(super) struct PushArgs {
     /// The image: its name, or `NAME@sha256:…`.
@@ -52,10 +47,10 @@ pub(super) struct RegistryArgs {
     #[arg(long)]
     plain_http: bool,
     /// Files that are sent or fetched at the same time.
-    #[arg(long, value_name = "NUMBER", default_value_t = PARALLEL)]
+    #[arg(long, value_name = "NUMBER", default_value_t = registry::PARALLEL)]
     parallel: usize,
     /// Size in bytes of the chunks that large files are sent in.
-    #[arg(long, value_name = "BYTES", default_value_t = CHUNK)]
+    #[arg(long, value_name = "BYTES", default_value_t = registry::CHUNK)]
     chunk: u64,
     /// Where it is kept what was begun and cut [default: the user's cache directory].
     #[arg(long, value_name = "DIR")]
@@ -66,15 +61,10 @@ impl RegistryArgs {
     pub(super) fn options(&self, mount_from: Option<Repository>) -> Result<Options, Failure> {
         let cache = Cache::open(self.cache.as_deref()).map_err(Failure::Cache)?;
         Ok(Options {
-            plain: if self.plain_http {
-                Plain::Everywhere
-            } else {
-                Plain::Loopback
-            },
             parallel: self.parallel.clamp(1, 64),
             chunk: self.chunk.max(64 << 10),
-            journal: cache.root().join("registry"),
             mount_from,
+            ..Options::usual(&cache, plain(self.plain_http))
         })
     }
 
@@ -85,6 +75,15 @@ impl RegistryArgs {
         } else {
             Things::Image
         }
+    }
+}
+
+/// With whom plain HTTP is spoken.
+pub(super) fn plain(asked: bool) -> Plain {
+    if asked {
+        Plain::Everywhere
+    } else {
+        Plain::Loopback
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct SignArgs {
 
 /// Where a private key comes from.
 #[derive(Debug, Args)]
-struct KeyArgs {
+pub(super) struct KeyArgs {
     /// File of the private key [default: the text of the variable `IMAGEBUILD_KEY`].
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
@@ -93,6 +93,14 @@ struct Written {
 }
 
 impl KeyArgs {
+    /// The key, when one is named.
+    pub(super) fn given(&self) -> Result<Option<PrivateKey>, Failure> {
+        if self.key.is_none() && std::env::var_os("IMAGEBUILD_KEY").is_none() {
+            return Ok(None);
+        }
+        self.find().map(Some)
+    }
+
     fn find(&self) -> Result<PrivateKey, Failure> {
         let unlock = Unlock::find(self.passphrase_file.as_deref(), self.identity.as_deref());
         let unlock = unlock.map_err(bad_key)?;

@@ -95,7 +95,7 @@ fn write(path: &Path) -> impl FnOnce(io::Error) -> MachineError {
 }
 
 /// Keeps the console of a host that failed.
-fn keep(log: &Path, name: &str) -> Result<PathBuf, Failure> {
+pub(super) fn keep(log: &Path, name: &str) -> Result<PathBuf, Failure> {
     let path = PathBuf::from(format!("{name}.console.log"));
     fs::copy(log, &path).map_err(write(&path))?;
     Ok(path)

@@ -6,7 +6,6 @@ use std::io::{self, Read, Write};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use cloud::Disk as _;
 use image_disk::{Extents, ReadAt as _, WriteSink, block_map, vhd};
 use image_manifest::{BlockMap, Digest, Form, FormKind, Manifest};
 

@@ -27,7 +27,6 @@ pub struct Publisher {
     /// Tags of this image alone, and those that move to it last.
     own: BTreeMap<String, Digest>,
     moving: BTreeMap<String, Digest>,
-    architecture: String,
     seen: Seen,
 }
 
@@ -92,7 +91,6 @@ impl Publisher {
             load,
             session,
             moving,
-            architecture: subject.architecture.clone(),
             seen: Seen::default(),
         })
     }

@@ -20,16 +20,24 @@ pub enum Trust<'a> {
     Keys(&'a [PublicKey]),
 }
 
+/// What a publish came to.
+#[derive(Clone, Debug)]
+pub struct Came {
+    /// The stage that all targets finished.
+    pub stage: Stage,
+    /// Names of the targets that were asked.
+    pub asked: Vec<String>,
+    /// Names of those that are not finished.
+    pub unfinished: Vec<String>,
+    /// What there is.
+    pub receipts: Vec<Receipt>,
+}
+
 /// Writes what is published of an image, beside what earlier records say of other targets; returns the record.
 ///
 /// # Errors
 /// When the store cannot be read or written.
-pub fn write(
-    image: &Image,
-    stage: Stage,
-    receipts: Vec<Receipt>,
-    key: Option<&PrivateKey>,
-) -> Result<Record, Error> {
+pub fn write(image: &Image, came: Came, key: Option<&PrivateKey>) -> Result<Record, Error> {
     let manifest = &image.found.manifest;
     let container = gather::container(&image.store, manifest)?;
     let rootfs = manifest.artifact(image_manifest::Role::Rootfs);
@@ -46,11 +54,12 @@ pub fn write(
         rootfs: rootfs.map(|rootfs| rootfs.digest),
         container: container.map(|container| container.digest),
         forms: manifest.forms.clone(),
-        stage,
-        receipts,
+        stage: came.stage,
+        unfinished: came.unfinished,
+        receipts: came.receipts,
     };
     if let Some(earlier) = of(&image.store, &image.found.digest, &Trust::Anybody)? {
-        record = record.with_others_of(&earlier);
+        record = record.with_others_of(&earlier, &came.asked);
     }
     let sign = key.map(|key| |bytes: &[u8]| key.sign(bytes));
     let envelope = match &sign {

@@ -23,10 +23,10 @@ const DIGEST: &str = "docker-content-digest";
 
 /// A document of a repository.
 #[derive(Clone, Debug)]
-pub(super) struct Fetched {
-    pub(super) bytes: Vec<u8>,
-    pub(super) digest: Digest,
-    pub(super) document: Document,
+pub(crate) struct Fetched {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: Digest,
+    pub(crate) document: Document,
 }
 
 impl Fetched {

@@ -1,0 +1,123 @@
+//! `imagebuild deprecate`: published images of a build, or of all older ones, should not be used any more.
+//!
+//! It refuses to touch anything without a manifest digest in its tags, and to deprecate what is the newest by mistake.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use cloud::Published;
+use serde::Serialize;
+use time::format_description::well_known::Rfc3339;
+use time::{Date, OffsetDateTime, macros::format_description};
+use tokio::runtime::Runtime;
+
+use super::failure::Failure;
+use super::targets::{TargetArgs, failed};
+use super::{print, print_json};
+
+#[derive(Debug, Args)]
+pub(super) struct DeprecateArgs {
+    /// The image: its name, or `NAME@sha256:…`.
+    #[arg(value_name = "IMAGE")]
+    image: String,
+    /// The store that has it.
+    #[arg(long, value_name = "DIR")]
+    store: PathBuf,
+    #[command(flatten)]
+    targets: TargetArgs,
+    /// Deprecate every published image of this name but this one.
+    #[arg(long)]
+    older: bool,
+    /// From when on: a day such as `2026-12-31` or a time such as `2026-12-31T12:00:00Z` [default: now].
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    from: Option<i64>,
+    /// Print what would be done; change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Outcome<'a> {
+    deprecated: bool,
+    from: i64,
+    images: &'a [Published],
+}
+
+fn moment(text: &str) -> Result<i64, String> {
+    if let Ok(moment) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Ok(moment.unix_timestamp());
+    }
+    let day = Date::parse(text, format_description!("[year]-[month]-[day]"));
+    let day = day.map_err(
+        |_| "it is neither a day such as `2026-12-31` nor a time such as `2026-12-31T12:00:00Z`",
+    )?;
+    Ok(day.midnight().assume_utc().unix_timestamp())
+}
+
+pub(super) fn run(args: &DeprecateArgs) -> Result<(), Failure> {
+    let list = args.targets.read()?;
+    let image = args.targets.image(&args.store, &args.image)?;
+    let mut publication = args.targets.publication(&image, &list)?;
+    let runtime = Runtime::new().map_err(Failure::Start)?;
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    // No cloud takes a time that is over by the time that it is told.
+    let from = args.from.unwrap_or(now + 60);
+    let manifest = image.found.digest.to_string();
+    let chosen = runtime.block_on(async {
+        let all = publication.inventory().await.whole().map_err(failed)?;
+        let all = all.into_iter().flat_map(|(_, images)| images);
+        let chosen = all.filter(|one| (one.manifest == manifest) != args.older);
+        let chosen: Vec<_> = chosen.filter(|one| one.deprecated.is_none()).collect();
+        if !args.dry_run {
+            for one in &chosen {
+                publication.deprecate(one, from).await.map_err(failed)?;
+            }
+        }
+        Ok::<_, Failure>(chosen)
+    })?;
+    if args.json {
+        return print_json(&Outcome {
+            deprecated: !args.dry_run,
+            from,
+            images: &chosen,
+        });
+    }
+    let verb = if args.dry_run {
+        "would be deprecated"
+    } else {
+        "deprecated"
+    };
+    for one in &chosen {
+        print(&format!(
+            "{verb}: {} {} {} {}",
+            one.target, one.place, one.id, one.name
+        ))?;
+    }
+    if chosen.is_empty() {
+        print("nothing is to be deprecated")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_days_or_times() {
+        let cases = [
+            ("1970-01-02", Some(86_400)),
+            ("1970-01-01T00:01:00Z", Some(60)),
+            ("1970-01-01T01:00:00+01:00", Some(0)),
+            ("tomorrow", None),
+            ("2026-13-01", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(moment(text).ok(), expected, "{text}");
+        }
+    }
+}
