@@ -1,8 +1,8 @@
-//! OpenStack's image service.
+//! The image service of `OpenStack`.
 
 use serde::Deserialize;
 
-/// Where an image goes in an OpenStack cloud.
+/// Where an image goes in an `OpenStack` cloud.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Target {

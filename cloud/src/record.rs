@@ -79,6 +79,9 @@ struct Signature {
     sig: String,
 }
 
+/// Signs bytes.
+pub type Sign<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+
 impl Record {
     /// The version of the format.
     pub const SCHEMA: u32 = 1;
@@ -127,7 +130,7 @@ impl Record {
 impl Envelope {
     /// Wraps a record; `sign` is given the bytes that DSSE signs.
     #[must_use]
-    pub fn seal(record: &Record, sign: Option<&dyn Fn(&[u8]) -> Vec<u8>>) -> Self {
+    pub fn seal(record: &Record, sign: Option<Sign<'_>>) -> Self {
         // A record is texts and numbers, which always can be written.
         let bytes = serde_json::to_vec(record).unwrap_or_default();
         let signatures = sign.map(|sign| Signature {

@@ -18,7 +18,7 @@ pub struct Targets {
     pub gce: Vec<gce::Target>,
     /// Microsoft's cloud: a managed image or a version in a gallery.
     pub azure: Vec<azure::Target>,
-    /// OpenStack's image service.
+    /// The image service of `OpenStack`.
     pub glance: Vec<glance::Target>,
     /// Registries of container images.
     pub oci: Vec<oci::Target>,

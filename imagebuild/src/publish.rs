@@ -140,7 +140,7 @@ impl Image {
     pub fn providers(
         &self,
         targets: &Targets,
-        options: &Options,
+        _options: &Options,
         registry: &registry::Options,
     ) -> Result<Vec<Box<dyn Provider>>, Error> {
         let mut providers: Vec<Box<dyn Provider>> = Vec::new();

@@ -210,7 +210,6 @@ impl Server {
     }
 
     /// All that goes wrong, to be changed.
-    #[must_use]
     pub fn faults(&self) -> MutexGuard<'_, Faults> {
         lock(&self.shared.faults)
     }

@@ -37,7 +37,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("netboot-core", &["image-manifest"]),
     ("netboot", &["image-manifest", "ipmi", "netboot-core"]),
     ("lab", &["image-manifest", "ipmi"]),
-    ("e2e", &["image-manifest", "ipmi", "lab"]),
+    ("e2e", &["cloud", "image-manifest", "ipmi", "lab"]),
     ("bench", &["ipmi"]),
 ];
 

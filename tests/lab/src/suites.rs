@@ -28,6 +28,8 @@ pub enum Suite {
     Network,
     /// Images: reproducible, refused clearly, accepted by other tools.
     Images,
+    /// Images in clouds: fakes of ours, and peers of others.
+    Publish,
     /// Disks in real firmware, with and without Secure Boot.
     Disk,
     /// Hosts in real firmware.
@@ -143,6 +145,7 @@ impl Suite {
             Self::Licences => licences(workspace),
             Self::Network => count(cargo(&end_to_end("e2e/network"))),
             Self::Images => count(cargo(&end_to_end("e2e/images"))),
+            Self::Publish => count(cargo(&end_to_end("e2e/publish"))),
             Self::Disk => count(cargo(&end_to_end("e2e/disk"))),
             Self::Boot => count(cargo(&end_to_end("e2e/boot"))),
             Self::Power => count(cargo(&end_to_end("e2e/power"))),

@@ -183,7 +183,7 @@ impl Layout {
         let path = self.blob(statement);
         let read: Option<Statement> = serde_json::from_slice(&self.read(statement)?).ok();
         let layer = read.and_then(|statement| statement.layers.into_iter().next());
-        let layer = layer.ok_or_else(|| Error::Corrupt {
+        let layer = layer.ok_or(Error::Corrupt {
             path,
             found: *statement,
         })?;

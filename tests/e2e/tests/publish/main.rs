@@ -1,0 +1,6 @@
+//! Images in clouds: published once and whole, by the program that people run, to strict fakes and to peers that no one here wrote.
+//!
+//! It refuses to speak with anybody but servers of its own on the loopback.
+
+mod desk;
+mod registries;
