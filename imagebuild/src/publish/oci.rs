@@ -167,7 +167,7 @@ impl Publisher {
                 self.session
                     .put(tag, &sheet.media_type, &sheet.bytes)
                     .await?;
-                tracing::info!(target_name = self.target, tag, %digest, "tagged");
+                tracing::info!(provider = "oci", tag, %digest, "tagged");
             }
         }
         Ok(())
