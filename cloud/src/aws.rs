@@ -1,19 +1,29 @@
-//! Amazon's cloud.
+//! Amazon's cloud: a snapshot written block by block, an image of it in each region, who may use it, and what names it.
+//!
+//! It refuses buckets and import tasks, and to trust a name: an image is ours when its tags carry our digest.
 
-use serde::Deserialize;
+mod client;
+mod credentials;
+mod desired;
+mod ebs;
+mod ec2;
+mod execute;
+mod inventory;
+mod pace;
+mod plan;
+mod preflight;
+mod publisher;
+mod ssm;
+mod target;
+mod together;
+mod upload;
+mod verify;
+mod waiting;
+mod wire;
 
-/// Where an image goes in Amazon's cloud.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Target {
-    /// Its name in the targets file.
-    pub name: String,
-}
-
-impl Target {
-    /// What is wrong with it.
-    #[must_use]
-    pub fn check(&self) -> Vec<String> {
-        Vec::new()
-    }
-}
+pub use desired::Desired;
+pub use ec2::{Grants, Image, Mapping, Snapshot};
+pub use plan::{Region, Step, plan};
+pub use publisher::Publisher;
+pub use target::{BootMode, Target};
+pub use waiting::Bounds;

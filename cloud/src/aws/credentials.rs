@@ -1,0 +1,262 @@
+//! Who asks Amazon's cloud: the usual chain of credentials, and a role taken on with a token that is minted each time.
+//!
+//! A token of GitHub lives five minutes and what it is changed for an hour; both are asked for again when they are needed, so a
+//! publish of any length does not outlive them. No secret is printed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request};
+use reqsign_aws_v4::{Credential, DefaultCredentialProvider, RequestSigner};
+use reqsign_core::time::Timestamp;
+use reqsign_core::{Context, ProvideCredential as _, SignRequest as _, SigningCredential as _};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use super::wire;
+use crate::authorize::Authorize;
+use crate::error::Error;
+use crate::provider::Pending;
+
+/// Who is asked for, in Amazon's default trust policies for GitHub.
+const AUDIENCE: &str = "sts.amazonaws.com";
+/// Credentials that were loaded this recently are not blamed for the refusal of a request that was signed before them.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// Where credentials come from; shared by all regions and interfaces.
+pub(super) struct Source {
+    context: Context,
+    role: Option<Role>,
+    chain: DefaultCredentialProvider,
+    held: Mutex<Held>,
+}
+
+/// A role that is taken on, and where.
+#[derive(Clone, Debug)]
+pub(super) struct Role {
+    /// Its ARN.
+    pub arn: String,
+    /// URL of the token service.
+    pub url: String,
+    /// The region that the token service is asked in.
+    pub region: String,
+}
+
+#[derive(Default)]
+struct Held {
+    credential: Option<Credential>,
+    loaded: Option<Instant>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Source");
+        shown.field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    pub(super) fn new(context: Context, role: Option<Role>) -> Self {
+        Self {
+            context,
+            role,
+            chain: DefaultCredentialProvider::new(),
+            held: Mutex::default(),
+        }
+    }
+
+    async fn credential(&self) -> Result<Credential, Error> {
+        let mut held = self.held.lock().await;
+        if let Some(credential) = &held.credential
+            && credential.is_valid()
+        {
+            return Ok(credential.clone());
+        }
+        let credential = match &self.role {
+            None => self.chained().await?,
+            Some(role) => self.assumed(role).await?,
+        };
+        held.loaded = Some(Instant::now());
+        held.credential = Some(credential.clone());
+        Ok(credential)
+    }
+
+    async fn chained(&self) -> Result<Credential, Error> {
+        let found = self.chain.provide_credential(&self.context).await;
+        let found = found.map_err(|error| lacking(error.to_string()))?;
+        found
+            .ok_or_else(|| lacking("none in the environment, profiles, files or instance metadata"))
+    }
+
+    async fn assumed(&self, role: &Role) -> Result<Credential, Error> {
+        let mut form = vec![
+            ("Version", "2011-06-15".to_owned()),
+            ("RoleArn", role.arn.clone()),
+            ("RoleSessionName", "imagebuild".to_owned()),
+        ];
+        let action = match self.token().await? {
+            Some(token) => {
+                form.push(("WebIdentityToken", token));
+                "AssumeRoleWithWebIdentity"
+            }
+            None => "AssumeRole",
+        };
+        form.push(("Action", action.to_owned()));
+        let body = wire::form(form.iter().map(|(name, value)| (*name, value.as_str())));
+        let mut request = Request::post(&role.url).header("content-type", wire::FORM);
+        if action == "AssumeRole" {
+            let bare = Request::post(&role.url).header("content-type", wire::FORM);
+            let bare = bare.header(wire::CONTENT_SHA256, wire::digest(body.as_bytes()));
+            let (mut head, ()) = bare
+                .body(())
+                .map_err(|_| lacking("`endpoint` is no URL"))?
+                .into_parts();
+            let credential = self.chained().await?;
+            sign(&self.context, &mut head, &credential, "sts", &role.region).await?;
+            if let Some(headers) = request.headers_mut() {
+                *headers = head.headers;
+            }
+        }
+        let request = request
+            .body(body.into())
+            .map_err(|_| lacking("`endpoint` is no URL"))?;
+        let answer = self.context.http_send(request).await;
+        let answer = answer.map_err(|error| lacking(error.to_string()))?;
+        let text = String::from_utf8_lossy(answer.body()).into_owned();
+        if !answer.status().is_success() {
+            let (code, message) = wire::refusal(answer.body());
+            return Err(lacking(format!(
+                "{action} of `{}` was refused: {code}: {message}",
+                role.arn
+            )));
+        }
+        issued(&text).ok_or_else(|| lacking(format!("the answer to {action} cannot be read")))
+    }
+
+    /// A token that says who this job is: GitHub's, minted now, or the one in the file that the environment names.
+    async fn token(&self) -> Result<Option<String>, Error> {
+        let context = &self.context;
+        let minter = context.env_var("ACTIONS_ID_TOKEN_REQUEST_URL");
+        if let (Some(url), Some(bearer)) =
+            (minter, context.env_var("ACTIONS_ID_TOKEN_REQUEST_TOKEN"))
+        {
+            return self.minted(&url, &bearer).await.map(Some);
+        }
+        let Some(path) = context.env_var("AWS_WEB_IDENTITY_TOKEN_FILE") else {
+            return Ok(None);
+        };
+        let token = context.file_read_as_string(&path).await;
+        let token = token.map_err(|error| lacking(error.to_string()))?;
+        Ok(Some(token.trim().to_owned()))
+    }
+
+    async fn minted(&self, url: &str, bearer: &str) -> Result<String, Error> {
+        #[derive(Deserialize)]
+        struct Minted {
+            value: String,
+        }
+        super::target::check_endpoint(url)
+            .map_err(|problem| lacking(format!("GitHub's token service {problem}")))?;
+        let joint = if url.contains('?') { '&' } else { '?' };
+        let request = Request::builder()
+            .method(Method::GET)
+            .uri(format!("{url}{joint}audience={AUDIENCE}"));
+        let request = request
+            .header(ACCEPT, "application/json")
+            .header(AUTHORIZATION, secret(bearer)?);
+        let request = request.body(bytes::Bytes::new());
+        let request = request.map_err(|_| lacking("GitHub's token service has no usable URL"))?;
+        let answer = self.context.http_send(request).await;
+        let answer = answer.map_err(|error| lacking(error.to_string()))?;
+        if !answer.status().is_success() {
+            return Err(lacking(format!(
+                "GitHub gives no token: {} (the job needs `permissions: id-token: write`)",
+                answer.status()
+            )));
+        }
+        let minted: Result<Minted, _> = serde_json::from_slice(answer.body());
+        minted
+            .map(|minted| minted.value)
+            .map_err(|_| lacking("GitHub's answer has no token"))
+    }
+}
+
+fn secret(bearer: &str) -> Result<HeaderValue, Error> {
+    let value = HeaderValue::from_str(&format!("Bearer {bearer}"));
+    let mut value = value.map_err(|_| lacking("`ACTIONS_ID_TOKEN_REQUEST_TOKEN` is no token"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn issued(text: &str) -> Option<Credential> {
+    let document = wire::document(text)?;
+    let credentials = wire::find(document.root(), "Credentials")?;
+    let read = |name| wire::text(credentials, name).map(str::to_owned);
+    let ends = read("Expiration")?;
+    Some(Credential {
+        access_key_id: read("AccessKeyId")?,
+        secret_access_key: read("SecretAccessKey")?,
+        session_token: read("SessionToken"),
+        expires_in: Some(Timestamp::parse_datetime_utc(&ends).ok()?),
+    })
+}
+
+fn lacking(reason: impl Into<String>) -> Error {
+    Error::Credentials {
+        provider: "aws",
+        reason: reason.into(),
+    }
+}
+
+async fn sign(
+    context: &Context,
+    head: &mut Parts,
+    credential: &Credential,
+    service: &str,
+    region: &str,
+) -> Result<(), Error> {
+    let signer = RequestSigner::new(service, region).with_standard_session_token();
+    let signed = signer
+        .sign_request(context, head, Some(credential), None)
+        .await;
+    signed.map_err(|error| lacking(error.to_string()))
+}
+
+/// Signs requests to one interface in one region.
+#[derive(Debug)]
+pub(super) struct Signer {
+    /// Where credentials come from.
+    pub source: Arc<Source>,
+    /// Name of the interface, as signatures have it.
+    pub service: &'static str,
+    /// The region.
+    pub region: String,
+}
+
+impl Authorize for Signer {
+    fn authorize<'a>(&'a self, head: &'a mut Parts) -> Pending<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let credential = self.source.credential().await?;
+            sign(
+                &self.source.context,
+                head,
+                &credential,
+                self.service,
+                &self.region,
+            )
+            .await
+        })
+    }
+
+    fn renew(&self) {
+        // Whoever holds the lock is loading fresh ones right now.
+        if let Ok(mut held) = self.source.held.try_lock()
+            && held.loaded.is_some_and(|loaded| loaded.elapsed() > SETTLED)
+        {
+            held.credential = None;
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What stands in the way, asked before the first byte is sent.
+
+use super::client::{Client, Query};
+use super::publisher::{Publisher, observe};
+use super::together::together;
+use super::verify::difference;
+use crate::error::Error;
+use crate::provider::{Finding, Pending, Severity};
+
+impl Publisher {
+    /// Asks all that can be asked without changing anything.
+    pub(super) async fn preflight(&mut self) -> Result<Vec<Finding>, Error> {
+        let Some(home) = self.clients.first() else {
+            return Ok(Vec::new());
+        };
+        let mut findings = Vec::new();
+        if let Err(error) = home
+            .sts(Query::new("ask who is asking", "GetCallerIdentity"))
+            .await
+        {
+            findings.push(self.finding(home, crate::http::chain(&error)));
+            return Ok(findings);
+        }
+        let known = home.regions().await;
+        let mut enabled = Vec::new();
+        for client in &self.clients {
+            match known.as_ref().map(|known| known.get(&client.region)) {
+                Ok(Some(true)) => enabled.push(client),
+                Ok(Some(false)) => findings.push(self.finding(
+                    client,
+                    "the region is not enabled for the account".to_owned(),
+                )),
+                Ok(None) => {
+                    findings.push(self.finding(client, "there is no such region".to_owned()))
+                }
+                Err(error) => {
+                    let mut finding = self.finding(client, crate::http::chain(error));
+                    finding.severity = Severity::Warning;
+                    findings.push(finding);
+                    enabled.push(client);
+                }
+            }
+        }
+        let asked = enabled
+            .into_iter()
+            .map(|client| -> Pending<'_, Vec<Finding>> {
+                let this = &*self;
+                Box::pin(async move { this.ask(client).await })
+            });
+        findings.extend(together(asked.collect()).await.into_iter().flatten());
+        Ok(findings)
+    }
+
+    async fn ask(&self, client: &Client) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let region = match observe(client, &self.desired).await {
+            Ok(region) => region,
+            Err(error) => return vec![self.finding(client, crate::http::chain(&error))],
+        };
+        if let Some(image) = region.image()
+            && let Some((what, found, expected)) = difference(&self.desired, &client.region, image)
+        {
+            let image = &image.id;
+            findings.push(self.finding(client, format!(
+                "{what} of {image}, which is this image, is {found}, and the target says {expected}: remove the image, or change the target back"
+            )));
+        }
+        if let Some(id) = &region.foreign {
+            let name = &self.desired.name;
+            findings.push(self.finding(
+                client,
+                format!("the name `{name}` is taken by {id}, which is not of this image"),
+            ));
+        }
+        if region.image().is_none() {
+            let home = client.region == self.desired.home();
+            let may = if home {
+                self.may_register(client).await
+            } else {
+                self.may_copy(client).await
+            };
+            // Other refusals come of asking about what is not there yet.
+            if let Err(
+                error
+                @ (Error::Denied { .. } | Error::Credentials { .. } | Error::Transport { .. }),
+            ) = may
+            {
+                findings.push(self.finding(client, crate::http::chain(&error)));
+            }
+        }
+        if self.desired.grants.everybody && !region.grants.everybody {
+            match client.blocks_public().await {
+                Ok(true) => findings.push(self.finding(client, "the account blocks public images in this region (block public access for AMIs)".to_owned())),
+                Ok(false) => {}
+                Err(error) => findings.push(Finding {
+                    severity: Severity::Warning,
+                    ..self.finding(client, crate::http::chain(&error))
+                }),
+            }
+        }
+        findings
+    }
+
+    fn finding(&self, client: &Client, message: String) -> Finding {
+        Finding {
+            target: self.desired.target.clone(),
+            place: client.region.clone(),
+            severity: Severity::Error,
+            message,
+        }
+    }
+}
