@@ -3,6 +3,7 @@
 //! They refuse to be lenient: a request that the documentation does not allow is answered as the cloud would, never guessed at.
 
 pub mod aws;
+pub mod azure;
 mod faults;
 pub mod oci;
 mod server;
