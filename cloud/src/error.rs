@@ -95,6 +95,14 @@ pub enum Error {
         #[source]
         first: Box<Error>,
     },
+    /// Somebody needs what is to be removed.
+    #[error("{what} is not removed: {}", by.join("; "))]
+    Kept {
+        /// The object.
+        what: String,
+        /// Who keeps it.
+        by: Vec<String>,
+    },
     /// The image cannot be published so.
     #[error("image `{image}` cannot be published to {to}: {reason}")]
     Unfit {
@@ -136,6 +144,7 @@ impl Error {
             Self::Partly { first, .. } => first.is_remote(),
             Self::Mismatch { .. }
             | Self::Foreign { .. }
+            | Self::Kept { .. }
             | Self::Unfit { .. }
             | Self::Disk(_)
             | Self::Journal { .. } => false,

@@ -5,6 +5,7 @@
 pub mod aws;
 pub mod azure;
 mod faults;
+pub mod gce;
 pub mod oci;
 mod server;
 

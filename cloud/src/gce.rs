@@ -1,19 +1,24 @@
-//! Google's cloud.
+//! Google's cloud: one image of a project, uploaded through a bucket, pointed to by a family.
+//!
+//! It refuses to take an image for ours because of its name, and to move a family before the image is whole and shared.
 
-use serde::Deserialize;
+mod act;
+mod answers;
+mod check;
+mod compute;
+mod desired;
+mod inventory;
+mod judge;
+mod notes;
+mod plan;
+mod policy;
+mod publisher;
+mod storage;
+mod target;
+mod token;
+mod upload;
 
-/// Where an image goes in Google's cloud.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Target {
-    /// Its name in the targets file.
-    pub name: String,
-}
-
-impl Target {
-    /// What is wrong with it.
-    #[must_use]
-    pub fn check(&self) -> Vec<String> {
-        Vec::new()
-    }
-}
+pub use judge::PERMISSIONS;
+pub use plan::{Action, Desired, Image, Object, Observed, plan};
+pub use publisher::Publisher;
+pub use target::{Endpoints, Target};

@@ -20,6 +20,7 @@ pub mod publish;
 pub mod record;
 pub mod subject;
 pub mod targets;
+pub mod uuid;
 
 pub use error::Error;
 pub use provider::{

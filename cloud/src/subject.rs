@@ -124,9 +124,45 @@ fn base32(bytes: &[u8]) -> String {
     text
 }
 
+/// The digest of a manifest that a key names; `None` when it is no key of [`Subject::key`].
+#[must_use]
+pub fn manifest_of(key: &str) -> Option<Digest> {
+    let (mut bytes, mut word, mut bits) = (Vec::with_capacity(32), 0u32, 0);
+    for letter in key.bytes() {
+        let value = match letter {
+            b'a'..=b'z' => letter - b'a',
+            b'2'..=b'7' => letter - b'2' + 26,
+            _ => return None,
+        };
+        word = (word & 0xff) << 5 | u32::from(value);
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((word >> bits & 0xff) as u8);
+        }
+    }
+    let digest = Digest::from_bytes(bytes.try_into().ok()?);
+    // One digest has one key.
+    (base32(digest.as_bytes()) == key).then_some(digest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_names_its_manifest_and_no_other_text_does() {
+        for text in ["", "a", "firstboot"] {
+            let digest = Digest::of(text.as_bytes());
+            let key = base32(digest.as_bytes());
+            assert_eq!(key.len(), 52);
+            assert_eq!(manifest_of(&key), Some(digest), "{text}");
+            assert_eq!(manifest_of(&key[1..]), None, "{text}");
+            assert_eq!(manifest_of(&format!("{key}a")), None, "{text}");
+            assert_eq!(manifest_of(&format!("{}z", &key[..51])), None, "{text}");
+        }
+        assert_eq!(manifest_of("not a key"), None);
+    }
 
     #[test]
     fn keys_are_those_of_rfc_4648() {
