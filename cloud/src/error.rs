@@ -85,7 +85,7 @@ pub enum Error {
         what: String,
     },
     /// Some of several places failed; the others were finished.
-    #[error("{} of {of} targets failed", failures.len())]
+    #[error("{} of {of} failed", failures.len())]
     Partly {
         /// What each said.
         failures: Vec<String>,

@@ -2,6 +2,10 @@
 
 #[path = "aws/bench.rs"]
 mod bench;
+#[path = "aws/faults.rs"]
+mod faults;
+#[path = "aws/keeping.rs"]
+mod keeping;
 #[path = "aws/kills.rs"]
 mod kills;
 #[path = "aws/publish.rs"]

@@ -195,12 +195,13 @@ fn issued(text: &str) -> Option<Credential> {
     let document = wire::document(text)?;
     let credentials = wire::find(document.root(), "Credentials")?;
     let read = |name| wire::text(credentials, name).map(str::to_owned);
-    let ends = read("Expiration")?;
+    // Seconds of RFC 3339; what cannot be read counts as over, and is asked for again.
+    let ends = super::ec2::seconds(wire::text(credentials, "Expiration")?);
     Some(Credential {
         access_key_id: read("AccessKeyId")?,
         secret_access_key: read("SecretAccessKey")?,
         session_token: read("SessionToken"),
-        expires_in: Some(Timestamp::parse_datetime_utc(&ends).ok()?),
+        expires_in: Some(Timestamp::from_second(ends).ok()?),
     })
 }
 

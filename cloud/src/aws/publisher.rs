@@ -149,7 +149,7 @@ impl Publisher {
                 Box::pin(async move {
                     for step in steps {
                         progress.begins(&step.told(&this.desired));
-                        this.execute(client, step, progress).await?;
+                        this.persist(client, step, progress).await?;
                         this.took_effect(client, step, progress).await?;
                     }
                     Ok(())
@@ -162,6 +162,27 @@ impl Publisher {
             found: "not finished, however often it is done".to_owned(),
             expected: "finished".to_owned(),
         })
+    }
+
+    /// Does a step, again while the cloud does not know yet what was made a moment ago.
+    async fn persist(
+        &self,
+        client: &Client,
+        step: &Step,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        let what = format!("for what was made in {} to be known", client.region);
+        let mut waiting = Waiting::new(what, self.bounds.patience(self.bounds.visible));
+        loop {
+            let error = match self.execute(client, step, progress).await {
+                Err(error @ Error::Refused { .. }) if is_unknown(&error) => error,
+                done => return done,
+            };
+            progress.waits(&self.desired.target, waiting.what());
+            if waiting.again("it is not known").await.is_err() {
+                return Err(error);
+            }
+        }
     }
 
     /// Looks at one region until a step is not planned any more: its effect is read back.
@@ -258,12 +279,32 @@ pub(super) async fn observe(client: &Client, desired: &Desired) -> Result<Region
             .map(|image| image.id.clone());
     }
     if let Some(image) = region.available().cloned() {
-        region.grants = client.grants(&image.id).await?;
+        region.grants = known(client.grants(&image.id).await)?;
         if let Some(mapping) = image.mappings.first() {
-            region.snapshot_grants = client.snapshot_grants(&mapping.snapshot).await?;
+            region.snapshot_grants = known(client.snapshot_grants(&mapping.snapshot).await)?;
         }
     }
     Ok(region)
+}
+
+/// What is not known everywhere yet was not given to anybody.
+fn known<T: Default>(answer: Result<T, Error>) -> Result<T, Error> {
+    match answer {
+        Err(error) if is_unknown(&error) => Ok(T::default()),
+        answer => answer,
+    }
+}
+
+/// Whether the cloud says that there is no such object, or not yet one that can be used.
+fn is_unknown(error: &Error) -> bool {
+    let codes = [
+        "InvalidAMIID.NotFound",
+        "InvalidAMIID.Unavailable",
+        "InvalidSnapshot.NotFound",
+        "InvalidID",
+        "IncorrectState",
+    ];
+    matches!(error, Error::Refused { code, .. } if codes.contains(&code.as_str()))
 }
 
 /// Seconds since 1970.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cloud::aws::{Bounds, Publisher, Target};
 use cloud::fake::Server;
 use cloud::fake::aws::{Aws, KEY, Rules, SECRET, SnapshotDisk};
+use cloud::http::Http;
 use cloud::{Disk, Options, Progress, Provider as _, Stage, Step, Subject};
 use image_manifest::block_map::{Kind, Run};
 use image_manifest::{BlockMap, Digest, FormKind};
@@ -122,6 +123,8 @@ pub(crate) struct Bench {
     pub(crate) target: String,
     pub(crate) journal: tempfile::TempDir,
     pub(crate) bounds: Bounds,
+    /// Loading the certificates of authorities takes longer than a publish.
+    http: Http,
 }
 
 pub(crate) const SMALL: [(Kind, u64); 4] = [
@@ -136,7 +139,16 @@ impl Bench {
         Self::with(rules, target, &SMALL).await
     }
 
+    /// Another one, with a cloud of its own.
+    pub(crate) async fn anew(&self, rules: Rules, target: &str) -> Self {
+        Self::sharing(self.http.clone(), rules, target, &SMALL).await
+    }
+
     pub(crate) async fn with(rules: Rules, target: &str, runs: &[(Kind, u64)]) -> Self {
+        Self::sharing(Http::new(), rules, target, runs).await
+    }
+
+    async fn sharing(http: Http, rules: Rules, target: &str, runs: &[(Kind, u64)]) -> Self {
         let aws = Aws::new(rules);
         let server = Server::start(aws.clone()).await.unwrap();
         let disk = Arc::new(Made::new(runs));
@@ -166,6 +178,7 @@ impl Bench {
             target,
             journal: tempfile::tempdir().unwrap(),
             bounds,
+            http,
         }
     }
 
@@ -174,7 +187,7 @@ impl Bench {
         let mut target: Target = toml::from_str(&self.target).unwrap();
         assert_eq!(target.check(), Vec::<String>::new());
         target.endpoint = Some(self.server.url());
-        let http = cloud::http::Http::new();
+        let http = self.http.clone();
         let envs = variables
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));

@@ -19,7 +19,7 @@ async fn killed_at_any_changing_call_the_next_run_finishes() {
     assert!(changes > 20, "{:?}", whole.server.calls());
     for when in [When::Before, When::After] {
         for skip in 0..changes {
-            let bench = Bench::new(rules.clone(), FULL).await;
+            let bench = whole.anew(rules.clone(), FULL).await;
             bench.server.fault(Fault {
                 label: None,
                 skip,

@@ -22,8 +22,6 @@ use crate::subject::Disk;
 const BATCH: usize = 64;
 /// A kill costs the blocks of at most this time.
 const SYNC: Duration = Duration::from_secs(1);
-/// Pause before a block that got lost is sent again.
-const AGAIN: Duration = Duration::from_millis(300);
 /// How often a block may arrive broken.
 const BROKEN: u32 = 3;
 
@@ -177,12 +175,14 @@ impl Upload<'_> {
                     tracing::debug!(snapshot = id, block = block.index, %error, "block is sent again");
                     pace.lost();
                     last = error.to_string();
-                    again.push_back((Instant::now() + AGAIN, block));
+                    again.push_back((Instant::now() + self.bounds.pause, block));
                 }
                 (Outcome::Never(error), _) => {
                     last = error.to_string();
                     match self.refused(id, block, error, resumed).await? {
-                        Then::Again(block) => again.push_back((Instant::now() + AGAIN, block)),
+                        Then::Again(block) => {
+                            again.push_back((Instant::now() + self.bounds.pause, block))
+                        }
                         Then::End(sent) => return Ok(sent),
                     }
                 }

@@ -60,33 +60,33 @@ pub(super) fn image<'a>(
     context: &Context,
     id: &str,
 ) -> Result<&'a mut Image, Refused> {
-    let image = state
-        .images
-        .get_mut(id)
-        .filter(|image| image.region == context.region);
-    image.ok_or_else(|| {
-        refused(
-            "InvalidAMIID.NotFound",
-            format!("The image id '[{id}]' does not exist"),
-        )
-    })
+    let missing = || {
+        let message = format!("The image id '[{id}]' does not exist");
+        refused("InvalidAMIID.NotFound", message)
+    };
+    let image = state.images.get_mut(id).ok_or_else(missing)?;
+    if image.region != context.region || image.unknown > 0 {
+        image.unknown = image.unknown.saturating_sub(1);
+        return Err(missing());
+    }
+    Ok(image)
 }
 
-fn snapshot<'a>(
+pub(super) fn snapshot<'a>(
     state: &'a mut State,
     context: &Context,
     id: &str,
 ) -> Result<&'a mut Snapshot, Refused> {
-    let snapshot = state
-        .snapshots
-        .get_mut(id)
-        .filter(|snapshot| snapshot.region == context.region);
-    snapshot.ok_or_else(|| {
-        refused(
-            "InvalidSnapshot.NotFound",
-            format!("The snapshot '{id}' does not exist."),
-        )
-    })
+    let missing = || {
+        let message = format!("The snapshot '{id}' does not exist.");
+        refused("InvalidSnapshot.NotFound", message)
+    };
+    let snapshot = state.snapshots.get_mut(id).ok_or_else(missing)?;
+    if snapshot.region != context.region || snapshot.unknown > 0 {
+        snapshot.unknown = snapshot.unknown.saturating_sub(1);
+        return Err(missing());
+    }
+    Ok(snapshot)
 }
 
 fn grantees(form: &mut Form, prefix: &str) -> Result<Vec<(String, String)>, Refused> {

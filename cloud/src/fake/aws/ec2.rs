@@ -120,16 +120,7 @@ fn register(state: &mut State, context: &Context, form: &mut Form) -> Result<Str
     )?;
     form.flag("BlockDeviceMapping.1.Ebs.DeleteOnTermination")?;
     let ena = form.flag("EnaSupport")?;
-    let snapshot = state
-        .snapshots
-        .get(&id)
-        .filter(|snapshot| snapshot.region == context.region);
-    let snapshot = snapshot.ok_or_else(|| {
-        refused(
-            "InvalidSnapshot.NotFound",
-            format!("The snapshot '{id}' does not exist."),
-        )
-    })?;
+    let snapshot = attributes::snapshot(state, context, &id)?;
     if snapshot.state != "completed" {
         return Err(refused(
             "IncorrectState",
@@ -176,6 +167,7 @@ fn register(state: &mut State, context: &Context, form: &mut Form) -> Result<Str
         tags,
         pending: state.rules.pending,
         hidden: state.rules.hidden,
+        unknown: state.rules.hidden,
         ..Image::default()
     };
     let id = image.id.clone();
@@ -263,6 +255,7 @@ fn copy(state: &mut State, context: &Context, form: &mut Form) -> Result<String,
         grants: Default::default(),
         pending: state.rules.pending,
         hidden: state.rules.hidden,
+        unknown: state.rules.hidden,
         ..image
     };
     let id = copied.id.clone();

@@ -40,6 +40,8 @@ pub struct Image {
     pub pending: u32,
     /// How often it is still not seen.
     pub hidden: u32,
+    /// How many calls about it are still refused, as if it were not there.
+    pub unknown: u32,
 }
 
 /// A snapshot.
@@ -59,7 +61,7 @@ pub struct Snapshot {
     pub sealed: bool,
     pub pending: u32,
     pub hidden: u32,
-    pub(super) unknown: u32,
+    pub unknown: u32,
     pub(super) blocks: Arc<Blocks>,
 }
 
