@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cloud::provider::Provider;
-use cloud::{Options, Subject, Targets};
+use cloud::{Options, Subject, Targets, aws, azure, gce};
 use image_manifest::Digest;
 use image_manifest::layout::{self, Found, Layout};
 
@@ -140,10 +140,31 @@ impl Image {
     pub fn providers(
         &self,
         targets: &Targets,
-        _options: &Options,
+        options: &Options,
         registry: &registry::Options,
     ) -> Result<Vec<Box<dyn Provider>>, Error> {
         let mut providers: Vec<Box<dyn Provider>> = Vec::new();
+        for target in &targets.aws {
+            providers.push(Box::new(aws::Publisher::new(
+                target,
+                &self.subject,
+                options,
+            )?));
+        }
+        for target in &targets.gce {
+            providers.push(Box::new(gce::Publisher::new(
+                target,
+                &self.subject,
+                options,
+            )?));
+        }
+        for target in &targets.azure {
+            providers.push(Box::new(azure::Publisher::new(
+                target,
+                &self.subject,
+                options,
+            )?));
+        }
         for target in &targets.oci {
             providers.push(Box::new(oci::Publisher::new(target, self, registry)?));
         }
