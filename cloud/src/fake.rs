@@ -6,6 +6,7 @@ pub mod aws;
 pub mod azure;
 mod faults;
 pub mod gce;
+pub mod glance;
 pub mod oci;
 mod server;
 

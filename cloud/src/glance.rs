@@ -1,19 +1,18 @@
-//! The image service of `OpenStack`.
+//! OpenStack's image service: one image of a project, streamed once, found by the digest in its properties.
+//!
+//! It refuses to take an image for whole before its hash was compared, and to touch images of another project.
 
-use serde::Deserialize;
+mod act;
+mod answers;
+mod images;
+mod judge;
+mod keystone;
+mod plan;
+mod publisher;
+mod settings;
+mod target;
+mod upload;
 
-/// Where an image goes in an `OpenStack` cloud.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Target {
-    /// Its name in the targets file.
-    pub name: String,
-}
-
-impl Target {
-    /// What is wrong with it.
-    #[must_use]
-    pub fn check(&self) -> Vec<String> {
-        Vec::new()
-    }
-}
+pub use plan::{Action, Desired, Image, Observed, plan};
+pub use publisher::Publisher;
+pub use target::{Target, Visibility};

@@ -7,6 +7,7 @@ pub mod authorize;
 pub mod aws;
 pub mod azure;
 pub mod error;
+pub mod escape;
 #[cfg(feature = "fake")]
 pub mod fake;
 pub mod gce;

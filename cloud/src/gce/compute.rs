@@ -17,9 +17,9 @@ use super::answers::{Operation, Resource};
 use super::judge::refused;
 use super::plan::{Deprecated, Desired, Image};
 use super::policy::Policy;
-use super::token::escape;
 use crate::api::{Answer, Api, Call};
 use crate::error::Error;
+use crate::escape::escape;
 use crate::http::Content;
 use crate::patience::{Patience, chance};
 

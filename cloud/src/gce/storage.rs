@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::judge::refused;
 use super::plan::Object;
-use super::token::escape;
 use crate::api::{Answer, Api, Call, Outcome};
 use crate::error::Error;
+use crate::escape::escape;
 use crate::http::Content;
 
 /// Metadata that names the digest of the archive.

@@ -15,6 +15,7 @@ use reqsign_google::{
 use super::target::Target;
 use crate::authorize::Authorize;
 use crate::error::Error;
+use crate::escape::escape;
 use crate::provider::Pending;
 
 /// What tokens are asked for; what they may do is said by the roles of who asks.
@@ -157,19 +158,4 @@ impl Federation {
         }
         Some(file.to_string())
     }
-}
-
-/// Escapes what stands in a path or a query (RFC 3986 §2.1).
-pub(super) fn escape(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // Writing into text cannot fail.
-            write!(escaped, "%{byte:02X}").unwrap_or_default();
-        }
-    }
-    escaped
 }
