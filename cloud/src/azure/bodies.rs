@@ -89,10 +89,10 @@ pub fn definition(desired: &Desired) -> Value {
     })
 }
 
-/// An image or version that is there, with what is wanted of it.
+/// What is to be changed of an image or version that is there, with what is wanted of it.
 #[must_use]
 pub fn updated(desired: &Desired, object: &Object, now: OffsetDateTime) -> Value {
-    let mut value = writable(object);
+    let mut value = change(object);
     for (name, text) in &desired.tags {
         value["tags"][name] = json!(text);
     }
@@ -102,18 +102,23 @@ pub fn updated(desired: &Desired, object: &Object, now: OffsetDateTime) -> Value
     value
 }
 
-/// What there is of an object, as far as it may be sent back.
+/// A change of nothing. It leaves out what an object was made of, which may be gone: the cloud lets one do that in a change,
+/// not when all of an object is sent.
 #[must_use]
-pub fn writable(object: &Object) -> Value {
+pub fn change(object: &Object) -> Value {
     let all = &object.value;
     let mut value = json!({
-        "location": all["location"],
         "tags": if all["tags"].is_object() { all["tags"].clone() } else { json!({}) },
-        "properties": all["properties"],
     });
-    if let Some(properties) = value["properties"].as_object_mut() {
-        properties.remove("provisioningState");
-        properties.remove("replicationStatus");
+    let properties = &all["properties"];
+    if properties["publishingProfile"].is_object() {
+        value["properties"] = json!({
+            "publishingProfile": properties["publishingProfile"],
+            "storageProfile": {},
+        });
+        if properties["safetyProfile"].is_object() {
+            value["properties"]["safetyProfile"] = properties["safetyProfile"].clone();
+        }
     }
     if let Some(profile) = value["properties"]["publishingProfile"].as_object_mut() {
         profile.remove("publishedDate");

@@ -101,11 +101,16 @@ impl Publisher {
             Act::CreateDefinition => {
                 let path = self.desired.definition_path().unwrap_or_default();
                 let body = bodies::definition(&self.desired);
-                self.put(&path, &body, progress).await
+                self.write(Method::PUT, &path, &body, progress).await
             }
             Act::Create => {
+                // Another publisher may have been faster, and may have offered it as the latest already.
+                let there = self.object().await?;
+                if there.is_some_and(|object| object.state != State::Failed) {
+                    return Ok(());
+                }
                 let body = bodies::object(&self.desired, OffsetDateTime::now_utc());
-                self.put(&path, &body, progress).await?;
+                self.write(Method::PUT, &path, &body, progress).await?;
                 self.read_back().await
             }
             Act::Update(_) => {
@@ -113,7 +118,7 @@ impl Publisher {
                     return Ok(());
                 };
                 let body = bodies::updated(&self.desired, &object, OffsetDateTime::now_utc());
-                self.put(&path, &body, progress).await
+                self.write(Method::PATCH, &path, &body, progress).await
             }
             Act::RemoveBlob => self.blob.remove().await,
             Act::Share(group, id) => {
@@ -151,8 +156,9 @@ impl Publisher {
     }
 
     /// Makes or changes a resource, and waits until it is what was asked for.
-    pub(super) async fn put(
+    pub(super) async fn write(
         &self,
+        method: Method,
         path: &str,
         body: &Value,
         progress: &dyn Progress,
@@ -160,7 +166,7 @@ impl Publisher {
         let what = format!("write `{path}`");
         let taken = self
             .arm
-            .change(&what, Method::PUT, path, version(path), Some(body));
+            .change(&what, method, path, version(path), Some(body));
         let operation = match taken.await? {
             Taken::Yes(operation) => operation,
             // Somebody else changes it: what comes of that is seen by looking again.
@@ -198,10 +204,10 @@ impl Publisher {
         let Some(object) = self.state(path).await? else {
             return Ok(());
         };
-        let mut body = bodies::writable(&object);
+        let mut body = bodies::change(&object);
         body["properties"]["publishingProfile"]["excludeFromLatest"] =
             json!(latest == Latest::PassedOver);
-        self.put(path, &body, progress).await
+        self.write(Method::PATCH, path, &body, progress).await
     }
 
     async fn share(&self, body: &Value, progress: &dyn Progress) -> Result<(), Error> {

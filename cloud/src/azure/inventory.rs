@@ -8,7 +8,6 @@ use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 
 use super::Publisher;
-use super::arm::Taken;
 use super::bodies;
 use super::names::{COMPUTE, Kind};
 use super::observed::{Object, State};
@@ -129,26 +128,13 @@ impl Publisher {
         let Some(object) = self.same(published).await? else {
             return Ok(());
         };
-        let mut body = bodies::writable(&object);
+        let mut body = bodies::change(&object);
         if path.contains("/versions/") {
             body["properties"]["publishingProfile"]["endOfLifeDate"] = json!(when);
-            return self.put(path, &body, &Silent).await;
+        } else {
+            body["tags"][TAG_END] = json!(when);
         }
-        body["tags"][TAG_END] = json!(when);
-        let tags = json!({ "tags": body["tags"] });
-        let what = format!("tag `{path}`");
-        let taken = self
-            .arm
-            .change(&what, Method::PATCH, path, COMPUTE, Some(&tags));
-        match taken.await? {
-            Taken::Yes(_) => Ok(()),
-            Taken::Busy(refusal) => Err(Error::Refused {
-                what,
-                status: 409,
-                code: refusal.code,
-                message: refusal.message,
-            }),
-        }
+        self.write(Method::PATCH, path, &body, &Silent).await
     }
 
     /// Removes an image that nobody keeps, or a disk.

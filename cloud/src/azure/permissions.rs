@@ -115,3 +115,89 @@ fn covers(pattern: &str, action: &str) -> bool {
     }
     rest.ends_with(last)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn grant(actions: &[&str], not: &[&str]) -> Grant {
+        let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
+        Grant {
+            actions: owned(actions),
+            not_actions: owned(not),
+            ..Grant::default()
+        }
+    }
+
+    #[test]
+    fn grants_are_read_as_the_cloud_reads_them() {
+        let write = "Microsoft.Compute/galleries/images/versions/write";
+        let cases = [
+            ("all", vec![grant(&["*"], &[])], true),
+            ("itself", vec![grant(&[write], &[])], true),
+            (
+                "case",
+                vec![grant(&["microsoft.compute/GALLERIES/*"], &[])],
+                true,
+            ),
+            (
+                "inside",
+                vec![grant(&["Microsoft.Compute/*/write"], &[])],
+                true,
+            ),
+            (
+                "another",
+                vec![grant(&["Microsoft.Compute/images/*"], &[])],
+                false,
+            ),
+            (
+                "end",
+                vec![grant(&["Microsoft.Compute/*/read"], &[])],
+                false,
+            ),
+            (
+                "taken away",
+                vec![grant(&["*"], &["Microsoft.Compute/*"])],
+                false,
+            ),
+            (
+                "given by another role",
+                vec![
+                    grant(&["*"], &["Microsoft.Compute/*"]),
+                    grant(&[write], &[]),
+                ],
+                true,
+            ),
+            ("nothing", vec![], false),
+        ];
+        for (name, grants, granted) in cases {
+            assert_eq!(missing(&[write], &grants).is_empty(), granted, "{name}");
+        }
+        assert_eq!(missing(DATA, &[grant(&["*"], &[])]).len(), DATA.len());
+    }
+
+    #[test]
+    fn the_role_in_the_readme_has_what_the_code_needs_and_no_more() {
+        let readme = include_str!("../../README.md");
+        let (_, azure) = readme.split_once("\n## Azure\n").unwrap();
+        let (_, role) = azure.split_once("```json\n").unwrap();
+        let (role, _) = role.split_once("```").unwrap();
+        let role: Value = serde_json::from_str(role).unwrap();
+        let listed = |key: &str| -> BTreeSet<String> {
+            let all = role[key].as_array().unwrap().iter();
+            all.map(|action| action.as_str().unwrap().to_owned())
+                .collect()
+        };
+        let owned = |lists: &[&[&str]]| -> BTreeSet<String> {
+            let all = lists.iter().flat_map(|list| list.iter());
+            all.map(|action| (*action).to_owned()).collect()
+        };
+        let actions = owned(&[IMAGE, VERSION, SHARE, LOOK, ACCOUNT]);
+        assert_eq!(listed("Actions"), actions);
+        assert_eq!(listed("DataActions"), owned(&[DATA]));
+    }
+}

@@ -222,3 +222,6 @@ impl Act {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

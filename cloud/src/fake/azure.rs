@@ -2,7 +2,9 @@
 //!
 //! It refuses what the documentation forbids, makes everything slowly, and shows it late.
 
+mod around;
 mod blobs;
+mod path;
 mod resources;
 mod rules;
 mod tokens;
@@ -42,6 +44,8 @@ pub struct World {
     pub client: (String, String),
     /// Assertions of other parties that are taken.
     pub assertions: Vec<String>,
+    /// Whether blobs are in another emulator, whose disks are believed to be good.
+    pub blobs_elsewhere: bool,
 }
 
 impl Default for World {
@@ -59,6 +63,7 @@ impl Default for World {
                 .into(),
             client: ("client".to_owned(), "secret".to_owned()),
             assertions: vec!["assertion".to_owned()],
+            blobs_elsewhere: false,
         }
     }
 }
@@ -78,6 +83,8 @@ pub struct Mood {
     pub losing: bool,
     /// How often each token is taken before it counts as old.
     pub uses: Option<u32>,
+    /// Seconds that tokens live, when it is not an hour.
+    pub life: Option<u32>,
 }
 
 /// The fake.
@@ -110,6 +117,12 @@ impl Azure {
     /// Changes how it behaves.
     pub fn mood(&self, change: impl FnOnce(&mut Mood)) {
         change(&mut self.state().mood);
+    }
+
+    /// A token for an audience, as an identity of the cloud's own gets it.
+    #[must_use]
+    pub fn issue(&self, audience: &str) -> String {
+        self.state().issue(audience)
     }
 
     /// Every token is old from now on.

@@ -6,7 +6,7 @@ use cloud::fake::{Act, Fault, Reply, When};
 use cloud::{Error, Provider as _};
 use serde_json::json;
 
-use crate::world::{IMAGE, Lab, VERSION, publish, quick, secret, subject};
+use crate::world::{COMPUTE, IMAGE, Lab, VERSION, publish, quick, secret, subject};
 
 /// Publishes, killed at every changing call before and after it took effect, and again until it is done.
 async fn walk(lines: &str, paths: &[&str]) {
@@ -245,7 +245,6 @@ async fn throttling_cuts_and_broken_answers_pass() {
 
 #[tokio::test]
 async fn what_is_somebody_elses_is_left_alone() {
-    let compute = "/subscriptions/01234567-89ab-cdef-0123-456789abcdef/resourceGroups/images/providers/Microsoft.Compute";
     let version = cloud::azure::version(1_767_312_000, &subject(1).manifest);
     let cases = [
         (IMAGE, "images/host-20260102-1".to_owned()),
@@ -258,7 +257,7 @@ async fn what_is_somebody_elses_is_left_alone() {
         let lab = Lab::new().await;
         let planted =
             json!({ "location": "westeurope", "tags": { "owner": "somebody" }, "properties": {} });
-        lab.azure.plant(&format!("{compute}/{path}"), planted);
+        lab.azure.plant(&format!("{COMPUTE}/{path}"), planted);
         let mut publisher = lab.publisher(lines, &subject(1));
         let error = publish(&mut publisher).await.unwrap_err();
         assert!(matches!(error, Error::Foreign { .. }), "{error}");

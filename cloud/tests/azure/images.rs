@@ -5,9 +5,7 @@ use cloud::azure::version;
 use cloud::{Severity, Stage};
 use serde_json::json;
 
-use crate::world::{Drive, IMAGE, Lab, VERSION, publish, subject};
-
-const COMPUTE: &str = "/subscriptions/01234567-89ab-cdef-0123-456789abcdef/resourceGroups/images/providers/Microsoft.Compute";
+use crate::world::{COMPUTE, Drive, IMAGE, Lab, VERSION, publish, subject};
 
 #[tokio::test]
 async fn a_managed_image_is_made_once() {

@@ -4,4 +4,5 @@
 mod credentials;
 mod faults;
 mod images;
+mod keeping;
 mod world;

@@ -145,6 +145,7 @@ pub(crate) struct Lab {
     pub(crate) directory: tempfile::TempDir,
 }
 
+pub(crate) const COMPUTE: &str = "/subscriptions/01234567-89ab-cdef-0123-456789abcdef/resourceGroups/images/providers/Microsoft.Compute";
 pub(crate) const IMAGE: &str = "image-name = \"{image}-{version}\"";
 pub(crate) const VERSION: &str = "gallery = { name = \"gallery\", publisher = \"firstboot\", \
     regions = [{ name = \"westeurope\" }, { name = \"eastus\", replicas = 2, storage = \"Premium_LRS\" }], \

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use hyper::Method;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::super::server::{Reply, Request};
+use super::around::{around, gallery, known_gallery, share};
+use super::path::{COMPUTE, Path};
 use super::tokens::{self, Good};
 use super::{State, World, refuse, rules};
 
@@ -51,57 +52,6 @@ impl Resource {
 
     pub(super) fn kind(&self) -> &'static str {
         Path::parse(&self.path).map_or("", |path| path.kind)
-    }
-}
-
-/// A path, taken apart.
-#[derive(Clone, Debug)]
-pub(super) struct Path<'a> {
-    pub(super) whole: &'a str,
-    pub(super) kind: &'static str,
-    pub(super) name: &'a str,
-}
-
-const COMPUTE: &str = "/providers/Microsoft.Compute/";
-
-impl<'a> Path<'a> {
-    fn parse(path: &'a str) -> Option<Self> {
-        let (_, rest) = path.split_once(COMPUTE)?;
-        let parts: Vec<&str> = rest.split('/').collect();
-        let (kind, name) = match *parts.as_slice() {
-            ["images", name] => ("images", name),
-            ["images"] => ("images", ""),
-            ["galleries", name] => ("galleries", name),
-            ["galleries", _, "images", name] => ("galleries/images", name),
-            ["galleries", _, "images", _, "versions", name] => ("galleries/images/versions", name),
-            ["galleries", _, "images", _, "versions"] => ("galleries/images/versions", ""),
-            ["galleries", _, "share"] => ("galleries/share", ""),
-            ["virtualMachines"] => ("virtualMachines", ""),
-            ["virtualMachineScaleSets"] => ("virtualMachineScaleSets", ""),
-            ["locations", _, "operations", name] => ("locations/operations", name),
-            _ => return None,
-        };
-        let whole = path;
-        Some(Self { whole, kind, name })
-    }
-
-    /// The path of what it belongs to.
-    pub(super) fn parent(&self) -> &'a str {
-        let cut = match self.kind {
-            "galleries/images" => "/images/",
-            _ => "/versions/",
-        };
-        self.whole.rsplit_once(cut).map_or("", |(parent, _)| parent)
-    }
-
-    fn action(&self, method: &Method) -> String {
-        let verb = match *method {
-            Method::GET => "read",
-            Method::DELETE => "delete",
-            Method::POST => "action",
-            _ => "write",
-        };
-        format!("Microsoft.Compute/{}/{verb}", self.kind)
     }
 }
 
@@ -169,7 +119,7 @@ pub(super) fn answer(world: &World, state: &mut State, request: &Request) -> Rep
         ("GET", "galleries") => gallery(world, state, &path, request),
         ("GET", _) => read(world, state, &path, request),
         ("PUT", _) => write(world, state, &path, request),
-        ("PATCH", "images") => tag(state, &path, request),
+        ("PATCH", "images" | "galleries/images/versions") => change(world, state, &path, request),
         ("DELETE", _) => remove(world, state, &path, request),
         ("POST", "galleries/share") => share(world, state, request),
         _ => refuse(405, "MethodNotAllowed", "The method is not allowed."),
@@ -185,47 +135,7 @@ fn denied(state: &State, action: &str, scope: &str) -> Option<Reply> {
     denied.then(|| refuse(403, "AuthorizationFailed", &message))
 }
 
-/// What is around: the group, the account, permissions, the provider.
-fn around(world: &World, state: &State, rest: &str) -> Option<Reply> {
-    let group = format!("resourceGroups/{}", world.group);
-    let account = format!(
-        "{group}/providers/Microsoft.Storage/storageAccounts/{}",
-        world.account
-    );
-    if rest == "providers/Microsoft.Compute" {
-        let kinds = [
-            "images",
-            "galleries",
-            "galleries/images",
-            "galleries/images/versions",
-        ];
-        let kinds = kinds.map(|kind| json!({ "resourceType": kind, "locations": world.regions }));
-        let provider = json!({ "registrationState": "Registered", "resourceTypes": kinds });
-        return Some(Reply::json(200, &provider));
-    }
-    if rest.ends_with("/providers/Microsoft.Authorization/permissions") {
-        let (data, actions): (Vec<_>, Vec<_>) = state
-            .mood
-            .denied
-            .iter()
-            .partition(|action| action.contains("/blobs/"));
-        let all = json!({
-            "actions": ["*"], "notActions": actions, "dataActions": ["*"], "notDataActions": data,
-        });
-        return Some(Reply::json(200, &json!({ "value": [all] })));
-    }
-    if rest == group {
-        return Some(Reply::json(200, &json!({ "name": world.group })));
-    }
-    if rest == account {
-        let account = json!({ "name": world.account, "location": world.location, "kind": "StorageV2", "properties": {} });
-        return Some(Reply::json(200, &account));
-    }
-    let ours = rest.contains(COMPUTE.trim_start_matches('/'));
-    (!ours).then(|| refuse(404, "ResourceNotFound", "The resource was not found."))
-}
-
-fn missing(path: &str) -> Reply {
+pub(super) fn missing(path: &str) -> Reply {
     let message = format!("The Resource '{path}' was not found.");
     refuse(404, "ResourceNotFound", &message)
 }
@@ -316,33 +226,12 @@ fn shown(resource: &Resource, expanded: bool) -> Value {
 fn list(state: &State, path: &Path<'_>) -> Reply {
     let prefix = format!("{}/", path.whole.to_lowercase());
     let found = state.resources.iter().filter(|(key, resource)| {
-        key.starts_with(&prefix) && resource.kind() == path.kind && resource.hidden == 0
+        // What users of images there are is asked of the whole subscription.
+        let inside = key.starts_with(&prefix) || path.kind.starts_with("virtualMachine");
+        inside && resource.kind() == path.kind && resource.hidden == 0
     });
     let found: Vec<Value> = found.map(|(_, resource)| shown(resource, false)).collect();
     Reply::json(200, &json!({ "value": found }))
-}
-
-fn gallery(world: &World, state: &State, path: &Path<'_>, request: &Request) -> Reply {
-    let known = world.galleries.iter().find(|(name, _)| name == path.name);
-    let Some((name, permissions)) = known else {
-        return missing(path.whole);
-    };
-    let mut profile = json!({ "permissions": permissions });
-    if request.parameter("$expand") == Some("SharingProfile/Groups") {
-        let groups = state.groups.get(name).into_iter().flatten();
-        let community = groups.clone().any(|(kind, _)| kind == "Community");
-        let groups: Vec<Value> = groups
-            .filter(|(kind, _)| kind != "Community")
-            .map(|(kind, id)| json!({ "type": kind, "ids": [id] }))
-            .collect();
-        profile["groups"] = json!(groups);
-        profile["communityGalleryInfo"] = json!({ "communityGalleryEnabled": community });
-    }
-    let properties = json!({ "provisioningState": "Succeeded", "sharingProfile": profile });
-    Reply::json(
-        200,
-        &json!({ "id": path.whole, "name": name, "properties": properties }),
-    )
 }
 
 fn write(world: &World, state: &mut State, path: &Path<'_>, request: &Request) -> Reply {
@@ -411,14 +300,6 @@ fn write(world: &World, state: &mut State, path: &Path<'_>, request: &Request) -
     )
 }
 
-fn known_gallery(world: &World, path: &str) -> bool {
-    let name = path
-        .split_once("/galleries/")
-        .map(|(_, rest)| rest.split('/').next());
-    let known = |name: &str| world.galleries.iter().any(|(known, _)| known == name);
-    name.flatten().is_some_and(known)
-}
-
 /// Who makes an image of a disk must be allowed to list the account's keys.
 fn linked(state: &State, path: &Path<'_>) -> Option<Reply> {
     let action = "Microsoft.Storage/storageAccounts/listKeys/action";
@@ -475,16 +356,38 @@ fn operation(world: &World, state: &mut State, name: &str) -> Reply {
     Reply::json(200, &body).with("retry-after", Duration::ZERO.as_secs().to_string())
 }
 
-fn tag(state: &mut State, path: &Path<'_>, request: &Request) -> Reply {
+/// Changes a part of a resource: tags, and of a version all but what it was made of.
+fn change(world: &World, state: &mut State, path: &Path<'_>, request: &Request) -> Reply {
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-    if let Err((status, code, message)) = rules::tags(&body["tags"]) {
-        return refuse(status, code, &message);
-    }
-    let Some(resource) = state.resources.get_mut(&path.whole.to_lowercase()) else {
+    let key = path.whole.to_lowercase();
+    let Some(mut resource) = state.resources.get(&key).cloned() else {
         return missing(path.whole);
     };
-    resource.value["tags"] = body["tags"].clone();
-    Reply::json(200, &resource.value)
+    if resource.left > 0 || resource.fate == Fate::Remove {
+        let message = "The request failed due to conflict with a concurrent request.";
+        return refuse(409, "Conflict", message);
+    }
+    if let Err((status, code, message)) = rules::change(world, path, &body, &resource.value) {
+        return refuse(status, code, &message);
+    }
+    if body["tags"].is_object() {
+        resource.value["tags"] = body["tags"].clone();
+    }
+    if path.kind == "images" {
+        state.resources.insert(key, resource.clone());
+        return Reply::json(200, &resource.value);
+    }
+    let properties = &mut resource.value["properties"];
+    let published = properties["publishingProfile"]["publishedDate"].clone();
+    for part in ["publishingProfile", "safetyProfile"] {
+        if body["properties"][part].is_object() {
+            properties[part] = body["properties"][part].clone();
+        }
+    }
+    properties["publishingProfile"]["publishedDate"] = published;
+    properties["provisioningState"] = json!("Updating");
+    (resource.left, resource.copying) = (state.mood.slow + 1, state.mood.slow);
+    begin(world, state, &key, request, resource)
 }
 
 fn remove(world: &World, state: &mut State, path: &Path<'_>, request: &Request) -> Reply {
@@ -512,39 +415,4 @@ fn remove(world: &World, state: &mut State, path: &Path<'_>, request: &Request) 
     reply.status = hyper::StatusCode::ACCEPTED;
     reply.body = bytes::Bytes::new();
     reply
-}
-
-fn share(world: &World, state: &mut State, request: &Request) -> Reply {
-    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-    let path = request.path.trim_end_matches("/share");
-    let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-    let permissions = world.galleries.iter().find(|(known, _)| *known == name);
-    let Some((_, permissions)) = permissions else {
-        return missing(path);
-    };
-    let groups = state.groups.entry(name).or_default();
-    match (body["operationType"].as_str(), permissions.as_str()) {
-        (Some("Add"), "Groups") => {
-            for group in body["groups"].as_array().into_iter().flatten() {
-                let kind = group["type"].as_str().unwrap_or_default();
-                for id in group["ids"].as_array().into_iter().flatten() {
-                    let entry = (kind.to_owned(), id.as_str().unwrap_or_default().to_owned());
-                    if !groups.contains(&entry) {
-                        groups.push(entry);
-                    }
-                }
-            }
-        }
-        (Some("EnableCommunity"), "Community") => {
-            groups.push(("Community".to_owned(), String::new()));
-        }
-        _ => {
-            return refuse(
-                400,
-                "InvalidParameter",
-                "The gallery's permissions do not allow it.",
-            );
-        }
-    }
-    Reply::json(200, &body)
 }

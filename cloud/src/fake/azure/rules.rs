@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::blobs::Page;
-use super::resources::Path;
+use super::path::Path;
 use super::{State, World};
 
 /// A refusal: its status, word and sentence.
@@ -195,6 +195,58 @@ fn version(
             "The version is not three 32-bit numbers.".to_owned(),
         ));
     }
+    regions(world, location, body)?;
+    for read_only in ["provisioningState", "replicationStatus"] {
+        if !body["properties"][read_only].is_null() {
+            return Err(bad(format!("The property '{read_only}' is read-only.")));
+        }
+    }
+    let disk = &body["properties"]["storageProfile"]["osDiskImage"];
+    if old.is_some_and(|old| {
+        old["properties"]["storageProfile"]["osDiskImage"]["source"] != disk["source"]
+    }) {
+        let message =
+            "Changing property 'galleryImageVersion.properties.storageProfile' is not allowed.";
+        return Err((409, "PropertyChangeNotAllowed", message.to_owned()));
+    }
+    let account = disk["source"]["storageAccountId"]
+        .as_str()
+        .unwrap_or_default();
+    if !account
+        .to_lowercase()
+        .ends_with(&format!("/storageaccounts/{}", world.account))
+    {
+        return Err(bad("The source's storageAccountId is missing or invalid."));
+    }
+    source(
+        world,
+        state,
+        disk["source"]["uri"].as_str().unwrap_or_default(),
+    )
+}
+
+/// What is wrong with a change of an image or version.
+pub(super) fn change(
+    world: &World,
+    path: &Path<'_>,
+    body: &Value,
+    old: &Value,
+) -> Result<(), Refusal> {
+    tags(&body["tags"])?;
+    let properties = &body["properties"];
+    if path.kind == "images" {
+        return Ok(());
+    }
+    if !properties["storageProfile"].is_object() {
+        return Err(bad(
+            "Required parameter 'storageProfile' is missing (null).",
+        ));
+    }
+    regions(world, old["location"].as_str().unwrap_or_default(), body)
+}
+
+/// What is wrong with the regions of a version.
+fn regions(world: &World, location: &str, body: &Value) -> Result<(), Refusal> {
     let profile = &body["properties"]["publishingProfile"];
     let regions: Vec<_> = profile["targetRegions"]
         .as_array()
@@ -226,38 +278,14 @@ fn version(
             )));
         }
     }
-    for read_only in ["provisioningState", "replicationStatus"] {
-        if !body["properties"][read_only].is_null() {
-            return Err(bad(format!("The property '{read_only}' is read-only.")));
-        }
-    }
-    let disk = &body["properties"]["storageProfile"]["osDiskImage"];
-    if let Some(old) = old {
-        if old["properties"]["storageProfile"]["osDiskImage"]["source"] != disk["source"] {
-            let message =
-                "Changing property 'galleryImageVersion.properties.storageProfile' is not allowed.";
-            return Err((409, "PropertyChangeNotAllowed", message.to_owned()));
-        }
-        return Ok(());
-    }
-    let account = disk["source"]["storageAccountId"]
-        .as_str()
-        .unwrap_or_default();
-    if !account
-        .to_lowercase()
-        .ends_with(&format!("/storageaccounts/{}", world.account))
-    {
-        return Err(bad("The source's storageAccountId is missing or invalid."));
-    }
-    source(
-        world,
-        state,
-        disk["source"]["uri"].as_str().unwrap_or_default(),
-    )
+    Ok(())
 }
 
 /// What is wrong with the disk that something is to be made of.
 pub(super) fn source(world: &World, state: &State, uri: &str) -> Result<(), Refusal> {
+    if world.blobs_elsewhere {
+        return Ok(());
+    }
     let marker = format!("/{}/{}/", world.account, world.container);
     let name = uri
         .split_once(&marker)

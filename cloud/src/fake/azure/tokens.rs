@@ -52,15 +52,22 @@ pub(super) fn answer(world: &World, state: &mut State, request: &Request) -> Rep
     let Some(audience) = value("scope").strip_suffix("/.default") else {
         return refuse("invalid_scope", "AADSTS70011: the scope is not valid");
     };
-    state.clock += 1;
-    let text = format!("token-{}", state.clock);
-    state.tokens.push(Issued {
-        text: text.clone(),
-        audience: audience.to_owned(),
-        left: state.mood.uses,
-    });
-    let token = json!({ "token_type": "Bearer", "expires_in": 3599, "access_token": text });
+    let (text, life) = (state.issue(audience), state.mood.life.unwrap_or(3599));
+    let token = json!({ "token_type": "Bearer", "expires_in": life, "access_token": text });
     Reply::json(200, &token)
+}
+
+impl State {
+    pub(super) fn issue(&mut self, audience: &str) -> String {
+        self.clock += 1;
+        let text = format!("token-{}", self.clock);
+        self.tokens.push(Issued {
+            text: text.clone(),
+            audience: audience.to_owned(),
+            left: self.mood.uses,
+        });
+        text
+    }
 }
 
 pub(super) fn check(state: &mut State, request: &Request, audience: &str) -> Good {
