@@ -117,3 +117,57 @@ impl Targets {
         problems
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_can_be_used() {
+        let mut targets = Targets::parse(include_str!("../examples/targets.toml")).unwrap();
+        let names: Vec<_> = targets.names().into_iter().map(str::to_owned).collect();
+        assert!(names.len() >= 4, "{names:?}");
+        let unknown = targets.select(&["registry".to_owned(), "nobody".to_owned()]);
+        assert_eq!(unknown, ["nobody"]);
+        assert_eq!(targets.names(), ["registry"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        let registry =
+            |name: &str| format!("[[oci]]\nname = \"{name}\"\nrepository = \"r.example/a\"\n");
+        let cases = [
+            ("nothing", String::new(), "there is no target"),
+            (
+                "a bad name",
+                registry("Bad Name"),
+                "target `Bad Name`: a name is",
+            ),
+            (
+                "twice",
+                registry("a") + &registry("a"),
+                "target `a`: the name is there twice",
+            ),
+            (
+                "an unknown key",
+                registry("a") + "secret = \"x\"\n",
+                "line 4",
+            ),
+            (
+                "no repository",
+                "[[oci]]\nname = \"a\"\nrepository = \"\"\n".to_owned(),
+                "`repository` is empty",
+            ),
+        ];
+        for (name, text, expected) in cases {
+            let error = Targets::parse(&text).unwrap_err();
+            let said = error.to_string();
+            assert!(said.contains(expected), "{name}: {said}");
+        }
+        let both = registry("A") + &registry("B");
+        let Error::Problems(problems) = Targets::parse(&both).unwrap_err() else {
+            panic!("they can be read");
+        };
+        assert_eq!(problems.len(), 2, "all at once");
+    }
+}

@@ -6,3 +6,4 @@ mod clouds;
 mod desk;
 mod registries;
 mod terraform;
+mod workflow;
