@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cloud::provider::Provider;
-use cloud::{Options, Subject, Targets, aws, azure, gce};
+use cloud::{Options, Subject, Targets, aws, azure, gce, glance};
 use image_manifest::Digest;
 use image_manifest::layout::{self, Found, Layout};
 
@@ -160,6 +160,13 @@ impl Image {
         }
         for target in &targets.azure {
             providers.push(Box::new(azure::Publisher::new(
+                target,
+                &self.subject,
+                options,
+            )?));
+        }
+        for target in &targets.glance {
+            providers.push(Box::new(glance::Publisher::new(
                 target,
                 &self.subject,
                 options,

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use cloud::fake::aws::{Aws, KEY, Rules, SECRET, SnapshotDisk};
 use cloud::fake::azure::{Azure, World};
 use cloud::fake::gce::Gce;
+use cloud::fake::glance::{OpenStack, PASSWORD};
 use cloud::fake::oci::Registry;
 use cloud::fake::{Act, Fault, Kind, Server, When};
 use e2e::need;
@@ -31,6 +32,7 @@ struct Clouds {
     aws: Arc<Aws>,
     gce: Gce,
     azure: Arc<Azure>,
+    openstack: OpenStack,
     registry: Arc<Registry>,
     servers: Vec<Server>,
 }
@@ -41,12 +43,14 @@ impl Clouds {
         let aws = Aws::new(Rules::default());
         let gce = Gce::new("acme", "images");
         let azure = Arc::new(Azure::new(World::default()));
+        let openstack = OpenStack::new();
         let registry = Arc::new(Registry::open());
         let servers = vec![
             listen(aws.clone()),
             listen(Arc::new(gce.clone())),
             listen(azure.clone()),
             listen(registry.clone()),
+            listen(Arc::new(openstack.clone())),
         ];
         let urls: Vec<_> = servers.iter().map(Server::url).collect();
         let credentials = serde_json::json!({
@@ -88,6 +92,11 @@ gallery = {{ name = "gallery", publisher = "firstboot", regions = [{{ name = "we
 keep-blob = true
 endpoints = {{ storage = "{microsoft}/firstboot", arm = "{microsoft}", login = "{microsoft}/login" }}
 
+[[glance]]
+name = "openstack"
+visibility = "shared"
+members = ["abc"]
+
 [[oci]]
 name = "registry"
 repository = "{registry_host}/team/host"
@@ -105,6 +114,7 @@ tags = ["latest"]
             aws,
             gce,
             azure,
+            openstack,
             registry,
             servers,
         }
@@ -121,7 +131,13 @@ tags = ["latest"]
             )
             .env("AZURE_TENANT_ID", "tenant")
             .env("AZURE_CLIENT_ID", "client")
-            .env("AZURE_CLIENT_SECRET", "secret");
+            .env("AZURE_CLIENT_SECRET", "secret")
+            .env("OS_AUTH_URL", format!("{}/identity", self.servers[4].url()))
+            .env("OS_USERNAME", "ci")
+            .env("OS_PASSWORD", PASSWORD)
+            .env("OS_USER_DOMAIN_NAME", "Default")
+            .env("OS_PROJECT_NAME", "images")
+            .env("OS_REGION_NAME", "one");
         command
     }
 
@@ -188,7 +204,7 @@ fn one_run_publishes_everywhere_and_a_second_changes_nothing() {
     let clouds = Clouds::open("");
     let plan = json(clouds.verb("publish").arg("--plan"));
     assert_eq!(clouds.changes(), [""; 0], "a plan only looks");
-    for target in ["amazon", "google", "microsoft", "registry"] {
+    for target in ["amazon", "google", "microsoft", "openstack", "registry"] {
         let mut steps = plan["steps"].as_array().expect("steps").iter();
         assert!(
             steps.any(|step| step["target"] == target),
@@ -221,7 +237,19 @@ fn one_run_publishes_everywhere_and_a_second_changes_nothing() {
     write(clouds.desk.path("microsoft.vhd"), size + 512, |at, part| {
         clouds.azure.read_blob(&blob, at, part)
     });
-    for file in ["amazon.raw", "google.tar.gz", "microsoft.vhd"] {
+    let images = clouds.openstack.images();
+    let id = images[0]["id"].as_str().expect("an id");
+    fs::write(
+        clouds.desk.path("openstack.qcow2"),
+        clouds.openstack.bytes(id).expect("its bytes"),
+    )
+    .expect("a file");
+    for file in [
+        "amazon.raw",
+        "google.tar.gz",
+        "microsoft.vhd",
+        "openstack.qcow2",
+    ] {
         clouds.verify(file);
     }
     assert!(clouds.registry.tags("team/host").contains_key("latest"));
