@@ -8,5 +8,9 @@ mod faults;
 mod keeping;
 #[path = "aws/kills.rs"]
 mod kills;
+#[path = "aws/plans.rs"]
+mod plans;
+#[path = "aws/policy.rs"]
+mod policy;
 #[path = "aws/publish.rs"]
 mod publish;

@@ -203,7 +203,9 @@ impl Publisher {
             let mut waiting = Waiting::new(what, self.bounds.patience(self.bounds.visible));
             loop {
                 // One that somebody else made of the same is as good.
-                if observe(client, &self.desired).await?.image().is_some() {
+                let region = observe(client, &self.desired).await?;
+                self.check_failed(client, &region)?;
+                if region.image().is_some() {
                     return Ok(());
                 }
                 if let Err(error) = waiting.again("it is not there yet").await {

@@ -172,10 +172,9 @@ impl Publisher {
         };
         let kept_by = self.kept_by(client, &image).await?;
         if !kept_by.is_empty() {
-            return Err(Error::Mismatch {
+            return Err(Error::Kept {
                 what: format!("{} in {}", image.id, client.region),
-                found: format!("kept by {}", kept_by.join(", ")),
-                expected: "kept by nobody".to_owned(),
+                by: kept_by,
             });
         }
         client.deregister(&image.id).await?;

@@ -201,6 +201,9 @@ impl Publisher {
         let mut observed = self.observed.clone();
         loop {
             let region = observe(client, &self.desired).await?;
+            if matches!(step, Step::Register { .. } | Step::Copy { .. }) {
+                self.check_failed(client, &region)?;
+            }
             observed.insert(client.region.clone(), region);
             if !plan(&self.desired, &observed, now()).contains(step) {
                 return Ok(());
@@ -230,20 +233,30 @@ impl Publisher {
         Ok(())
     }
 
+    /// Says why the only image failed. One that failed before was removed before another was made.
+    pub(super) fn check_failed(&self, client: &Client, region: &Region) -> Result<(), Error> {
+        let failed = region.images.first();
+        match failed.filter(|_| region.image().is_none()) {
+            None => Ok(()),
+            Some(image) => Err(Error::Mismatch {
+                what: format!("image `{}` in {}", self.desired.name, client.region),
+                found: format!("{}: {}", image.state, image.reason),
+                expected: "available".to_owned(),
+            }),
+        }
+    }
+
     async fn await_image(&self, client: &Client, progress: &dyn Progress) -> Result<Region, Error> {
         let name = &self.desired.name;
         let what = format!("for image `{name}` in {} to be available", client.region);
         let mut waiting = Waiting::new(what, self.bounds.patience(self.bounds.task));
         loop {
             let region = observe(client, &self.desired).await?;
+            self.check_failed(client, &region)?;
             let Some(image) = region.image() else {
-                let failed = region.images.first();
                 return Err(Error::Mismatch {
                     what: format!("image `{name}` in {}", client.region),
-                    found: failed.map_or_else(
-                        || "gone".to_owned(),
-                        |image| format!("{}: {}", image.state, image.reason),
-                    ),
+                    found: "gone".to_owned(),
                     expected: "available".to_owned(),
                 });
             };

@@ -17,7 +17,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::Method;
+use reqsign_core::StaticEnv;
 use serde_json::json;
+
+use crate::http::Http;
 
 use super::server::{Called, Kind, Reply, Request, Service};
 
@@ -334,4 +337,26 @@ impl Service for Aws {
             },
         )
     }
+}
+
+/// The context of somebody who has nothing but these variables of an environment.
+#[must_use]
+pub fn context(http: &Http, variables: &[(&str, &str)]) -> reqsign_core::Context {
+    let envs = variables.iter();
+    let envs = envs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let env = StaticEnv {
+        home_dir: None,
+        envs: envs.collect(),
+    };
+    crate::authorize::context(http).with_env(env)
+}
+
+/// The context of somebody with the access key that the fake knows.
+#[must_use]
+pub fn keyholder(http: &Http) -> reqsign_core::Context {
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", KEY),
+        ("AWS_SECRET_ACCESS_KEY", SECRET),
+    ];
+    context(http, &keys)
 }

@@ -12,7 +12,6 @@ use cloud::http::Http;
 use cloud::{Disk, Options, Progress, Provider as _, Stage, Step, Subject};
 use image_manifest::block_map::{Kind, Run};
 use image_manifest::{BlockMap, Digest, FormKind};
-use reqsign_core::{Context, StaticEnv};
 
 /// A disk whose data is made of each block's place.
 #[derive(Debug)]
@@ -188,14 +187,7 @@ impl Bench {
         assert_eq!(target.check(), Vec::<String>::new());
         target.endpoint = Some(self.server.url());
         let http = self.http.clone();
-        let envs = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let env = StaticEnv {
-            home_dir: None,
-            envs: envs.collect(),
-        };
-        let context: Context = cloud::authorize::context(&http).with_env(env);
+        let context = cloud::fake::aws::context(&http, variables);
         let options = Options {
             journal: journal.to_owned(),
             http,

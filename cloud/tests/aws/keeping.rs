@@ -66,7 +66,7 @@ async fn what_nobody_keeps_can_be_removed_with_its_snapshots() {
     );
     for kept in [used, newest] {
         let error = publisher.remove(kept).await.unwrap_err().to_string();
-        assert!(error.contains("kept by"), "{error}");
+        assert!(error.contains("is not removed"), "{error}");
     }
     publisher.remove(old).await.unwrap();
     assert!(
