@@ -2,6 +2,7 @@
 //!
 //! It refuses to speak with anybody but servers of its own on the loopback.
 
+mod aws;
 mod clouds;
 mod desk;
 mod registries;
