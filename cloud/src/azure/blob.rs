@@ -118,7 +118,7 @@ impl Blob {
     /// # Errors
     /// When it is refused, or no answer comes.
     pub async fn create(&self, size: u64, notes: &BTreeMap<String, String>) -> Result<(), Error> {
-        let call = self.call("create", Method::PUT, "");
+        let call = self.empty("create", "");
         let call = call.with(IF_NONE_MATCH, "*");
         let call = call.with(name("x-ms-blob-type"), "PageBlob");
         let call = call.with(name("x-ms-blob-content-length"), size.to_string());
@@ -182,7 +182,7 @@ impl Blob {
     /// # Errors
     /// When it is refused, or no answer comes.
     pub async fn seal(&self) -> Result<(), Error> {
-        let call = self.call("seal", Method::PUT, "comp=properties");
+        let call = self.empty("seal", "comp=properties");
         let call = call.with(name("x-ms-sequence-number-action"), "max");
         let call = call.with(name("x-ms-blob-sequence-number"), SEALED.to_string());
         self.done(&call).await
@@ -193,7 +193,7 @@ impl Blob {
     /// # Errors
     /// When it is refused, or no answer comes.
     pub async fn note(&self, seen: &Seen, notes: &BTreeMap<String, String>) -> Result<(), Error> {
-        let call = self.call("note what is in", Method::PUT, "comp=metadata");
+        let call = self.empty("note what is in", "comp=metadata");
         let call = with_notes(call, notes).with(IF_MATCH, &seen.etag);
         // A lost answer makes the second try one too late: looking again tells.
         self.done(&call).await
@@ -242,6 +242,12 @@ impl Blob {
             StatusCode::NOT_FOUND => Err(gone(call)),
             _ => Ok(()),
         }
+    }
+
+    /// A change that sends nothing, and says so: the cloud answers 411 without a length.
+    fn empty(&self, what: &str, query: &str) -> Call {
+        self.call(what, Method::PUT, query)
+            .with(CONTENT_LENGTH, "0")
     }
 
     fn call(&self, what: &str, method: Method, query: &str) -> Call {

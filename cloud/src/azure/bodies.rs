@@ -9,6 +9,9 @@ use super::observed::Object;
 use super::plan;
 use super::target::Controller;
 
+/// Tag of a managed image: when it was made.
+pub const TAG_PUBLISHED: &str = "firstboot:published";
+
 /// A managed image, or a version in a gallery that is not yet offered as the latest.
 #[must_use]
 pub fn object(desired: &Desired, now: OffsetDateTime) -> Value {
@@ -48,7 +51,12 @@ pub fn object(desired: &Desired, now: OffsetDateTime) -> Value {
             properties
         }
     };
-    json!({ "location": target.location, "tags": desired.tags, "properties": properties })
+    let mut tags = json!(desired.tags);
+    if let Kind::Image { .. } = &desired.kind {
+        // The cloud does not tell when a managed image was made.
+        tags[TAG_PUBLISHED] = json!(instant(now));
+    }
+    json!({ "location": target.location, "tags": tags, "properties": properties })
 }
 
 /// The definition that versions belong to.

@@ -58,6 +58,11 @@ impl Publisher {
     fn published(&self, object: &Object, users: &Users) -> Published {
         let copies: u64 = object.regions.values().map(|(count, _)| count).sum();
         let end = object.end_of_life.clone();
+        // A managed image may not tell its size: others of its name are about as large as this one.
+        let bytes = match object.gigabytes {
+            0 => self.desired.size,
+            gigabytes => gigabytes * GB,
+        };
         Published {
             target: self.desired.target.name.clone(),
             place: self.desired.target.location.clone(),
@@ -65,7 +70,7 @@ impl Publisher {
             name: object.name.clone(),
             manifest: object.manifest().unwrap_or_default().to_owned(),
             created: created(object),
-            bytes: object.gigabytes * GB * copies.max(1),
+            bytes: bytes * copies.max(1),
             kept_by: keepers(object, users, OffsetDateTime::now_utc()),
             deprecated: end.or_else(|| object.tags.get(TAG_END).cloned()),
         }
@@ -236,8 +241,9 @@ fn kept(id: &str, keepers: &[String]) -> Error {
 }
 
 fn created(object: &Object) -> i64 {
-    let system = object.value["systemData"]["createdAt"].as_str();
-    let found = object.published.as_deref().or(system).and_then(parse);
+    let tag = object.tags.get(bodies::TAG_PUBLISHED);
+    let found = object.published.as_ref().or(tag);
+    let found = found.and_then(|text| parse(text));
     found.map_or(0, OffsetDateTime::unix_timestamp)
 }
 

@@ -53,6 +53,7 @@ async fn what_may_not_be_asked_about_is_kept() {
     lab.azure
         .mood(|mood| mood.denied = [action.to_owned()].into());
     let all = publisher.inventory().await.unwrap();
+    assert!(of(&all, &subject).created > 1_700_000_000 && of(&all, &subject).bytes > 32 << 20);
     assert!(of(&all, &subject).kept_by[0].contains(action), "{all:?}");
     assert!(publisher.remove(of(&all, &subject)).await.is_err());
     lab.azure.mood(|mood| mood.denied.clear());

@@ -81,6 +81,13 @@ pub(super) fn answer(world: &World, state: &mut State, request: &Request, path: 
             "x-ms-version or x-ms-date is missing.",
         );
     }
+    if request.method == Method::PUT && request.header("content-length").is_none() {
+        return refuse(
+            411,
+            "MissingContentLengthHeader",
+            "Content-Length is missing.",
+        );
+    }
     let (container, name) = path.split_once('/').unwrap_or((path, ""));
     if container != world.container {
         return refuse(
