@@ -105,9 +105,12 @@ impl Publisher {
             }
             Act::Create => {
                 // Another publisher may have been faster, and may have offered it as the latest already.
-                let there = self.object().await?;
-                if there.is_some_and(|object| object.state != State::Failed) {
-                    return Ok(());
+                match self.object().await?.map(|object| object.state) {
+                    None | Some(State::Failed) => {}
+                    Some(State::Leaving) => {
+                        self.settle(&path, None, Until::Gone, progress).await?;
+                    }
+                    Some(_) => return self.settle(&path, None, Until::Ready, progress).await,
                 }
                 let body = bodies::object(&self.desired, OffsetDateTime::now_utc());
                 self.write(Method::PUT, &path, &body, progress).await?;
@@ -120,7 +123,11 @@ impl Publisher {
                 let body = bodies::updated(&self.desired, &object, OffsetDateTime::now_utc());
                 self.write(Method::PATCH, &path, &body, progress).await
             }
-            Act::RemoveBlob => self.blob.remove().await,
+            Act::RemoveBlob => match self.object().await? {
+                // It is being made of this very blob; it is looked at once more.
+                Some(object) if object.state == State::Working => Ok(()),
+                _ => self.blob.remove().await,
+            },
             Act::Share(group, id) => {
                 let groups = json!([{ "type": group.label(), "ids": [id] }]);
                 self.share(
