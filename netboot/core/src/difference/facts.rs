@@ -223,6 +223,7 @@ fn role(role: &Role) -> Facts {
     let DeployPolicy {
         deadline,
         health_for,
+        ill_for,
         max_rollbacks,
         shutdown,
         boot,
@@ -230,6 +231,7 @@ fn role(role: &Role) -> Facts {
     } = deploy;
     put(&mut facts, "deploy.deadline", seconds(*deadline));
     put(&mut facts, "deploy.health-for", seconds(*health_for));
+    put(&mut facts, "deploy.ill-for", seconds(*ill_for));
     put(&mut facts, "deploy.max-rollbacks", max_rollbacks);
     put(&mut facts, "deploy.shutdown", seconds(*shutdown));
     put(&mut facts, "deploy.boot", boot);

@@ -81,6 +81,7 @@ impl Policy {
             },
             deadline: deploy.deadline,
             health_for: deploy.health_for,
+            ill_for: deploy.ill_for,
             max_rollbacks: deploy.max_rollbacks,
             shutdown: deploy.shutdown,
             boot: match deploy.boot {

@@ -15,6 +15,8 @@ pub struct DeployPolicy {
     pub deadline: Duration,
     /// How long it must stay healthy before the deployment is proven.
     pub health_for: Duration,
+    /// How long it may report itself ill before the deadline is no longer waited for.
+    pub ill_for: Duration,
     /// How often one deployment may be rolled back by itself.
     pub max_rollbacks: u32,
     /// How long the old system may shut down in order; zero cuts its power.
@@ -54,6 +56,8 @@ impl Default for DeployPolicy {
             // Servers spend minutes in their firmware before the first packet.
             deadline: Duration::from_mins(15),
             health_for: Duration::ZERO,
+            // Services may need a while after the system says that it is up.
+            ill_for: Duration::from_mins(2),
             max_rollbacks: 1,
             shutdown: Duration::from_secs(30),
             boot: BootMethod::Pxe,
@@ -114,6 +118,13 @@ pub(super) fn read_deploy(mut table: Table<'_>, problems: &mut Problems<'_>) -> 
         if health_for.value.0 >= policy.deadline {
             let text = "`health-for` must be shorter than `deadline`, or no host is ever proven";
             problems.contradiction(&health_for.place, text.to_owned());
+        }
+    }
+    if let Some(ill_for) = table.parsed::<Span>("ill-for", problems) {
+        policy.ill_for = ill_for.value.0;
+        if ill_for.value.0 > *DEADLINES.end() {
+            let text = "a host may be ill for at most 24h".to_owned();
+            problems.contradiction(&ill_for.place, text);
         }
     }
     let rollbacks = table.count("max-rollbacks", 0..=i64::from(MOST_ROLLBACKS), problems);

@@ -1,6 +1,7 @@
 //! How hosts are powered, deployed and told apart: a good site, and everything that can be wrong.
 
 use super::*;
+use crate::lifecycle::Policy;
 use crate::selector::{Selector, SelectorError};
 
 const OPERATED: &str = r#"
@@ -104,6 +105,7 @@ fn a_site_says_how_hosts_are_powered_and_deployed() {
     assert_eq!((policy.boot, policy.max_rollbacks), (BootMethod::Http, 2));
     assert_eq!(policy.shutdown, Duration::ZERO);
     assert_eq!(policy.heal.len(), 2);
+    assert_eq!(policy.ill_for, Duration::from_mins(2));
     assert_eq!(
         (site.limits.hosts_per_hour, site.limits.percent_of_role),
         (Some(30), 25)
@@ -117,6 +119,14 @@ fn a_site_says_how_hosts_are_powered_and_deployed() {
     let expected = "1.toml:64:1: [host.bmc] of `web2` has neither `certificate` nor `authority`: the first certificate that is seen will be believed and recorded";
     assert_eq!(advice, [expected]);
     assert_eq!(site.places.secrets["bmc"].to_string(), "1.toml:18:8");
+}
+
+#[test]
+fn a_role_says_how_long_its_hosts_may_be_ill() {
+    let text = OPERATED.replace("health-for = \"1m\"", "ill-for = \"7m\"");
+    let site = check(&[&text]).unwrap();
+    let policy = Policy::of(&site, host(&site, "web2"));
+    assert_eq!(policy.ill_for, Duration::from_mins(7));
 }
 
 #[test]
@@ -296,6 +306,11 @@ fn each_contradiction_of_a_policy_is_a_problem() {
             "health for longer than the deadline",
             ("health-for = \"1m\"", "health-for = \"10m\""),
             "1.toml:29:14: `health-for` must be shorter than `deadline`",
+        ),
+        (
+            "ill for days",
+            ("health-for = \"1m\"", "ill-for = \"25h\""),
+            "1.toml:29:11: a host may be ill for at most 24h",
         ),
         (
             "rollbacks",
