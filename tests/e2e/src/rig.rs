@@ -169,6 +169,7 @@ impl Rig {
         let settings = Settings {
             accelerator,
             memory: 1024,
+            processors: 2,
             files,
         };
         let launch = |program: &str| self.rack.command(program);

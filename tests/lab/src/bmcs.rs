@@ -35,6 +35,8 @@ pub struct Spec {
     pub accelerator: Accelerator,
     /// Memory of each, in MiB.
     pub memory: u32,
+    /// Processors of each.
+    pub processors: u32,
     /// Name and switch port of each.
     pub hosts: Vec<(String, String)>,
 }
@@ -98,6 +100,7 @@ pub fn start(
     let spec = Spec {
         accelerator: settings.accelerator,
         memory: settings.memory,
+        processors: settings.processors,
         hosts,
     };
     let path = spec_path(state);
@@ -160,6 +163,7 @@ async fn serve_all(state: &State, spec: Spec, password: String) -> Result<(), Er
         let settings = Settings {
             accelerator: spec.accelerator,
             memory: spec.memory,
+            processors: spec.processors,
             files: Files::find(),
         };
         let folder = Folder::of(state.path(), slot.name);

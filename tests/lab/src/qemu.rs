@@ -22,6 +22,8 @@ pub struct Settings {
     pub accelerator: Accelerator,
     /// Memory of each, in MiB.
     pub memory: u32,
+    /// Processors of each.
+    pub processors: u32,
     /// Where the firmware is.
     pub files: Files,
 }
@@ -123,7 +125,7 @@ pub fn start(
     let log = File::create(&log_path).map_err(write(&log_path))?;
     let mut qemu = launch("qemu-system-x86_64");
     qemu.args(settings.accelerator.arguments());
-    qemu.args(common(slot, port, order, settings.memory));
+    qemu.args(common(slot, port, order, settings));
     firmware_arguments(&mut qemu, slot, order, folder, settings)?;
     qemu.current_dir(folder.path())
         .stdin(Stdio::null())
@@ -148,7 +150,7 @@ pub fn last_words(folder: &Folder) -> String {
         .join("; ")
 }
 
-fn common(slot: &Slot, port: &str, order: Order, memory: u32) -> Vec<String> {
+fn common(slot: &Slot, port: &str, order: Order, settings: &Settings) -> Vec<String> {
     // The boot ROM is for BIOS alone: with its EFI twin it would be iPXE's driver that speaks, not OVMF's.
     let (letter, card) = match (order, slot.firmware) {
         (Order::Network, Firmware::Bios) => ("n", ",bootindex=0"),
@@ -164,9 +166,9 @@ fn common(slot: &Slot, port: &str, order: Order, memory: u32) -> Vec<String> {
         "-uuid".to_owned(),
         slot.uuid.to_owned(),
         "-m".to_owned(),
-        memory.to_string(),
+        settings.memory.to_string(),
         "-smp".to_owned(),
-        "2".to_owned(),
+        settings.processors.to_string(),
         "-nodefaults".to_owned(),
         "-no-user-config".to_owned(),
         "-display".to_owned(),

@@ -134,26 +134,25 @@ fn show_in_rack(
         built.push(versions.build(name)?);
     }
     let mut scene = Stage::open(workspace, state, built, stop)?;
-    for part in scenario.parts() {
-        match part {
-            Scenario::Deploy => deploy::show(&mut scene)?,
-            Scenario::Broken => broken::show(&mut scene)?,
-            Scenario::Rollout | Scenario::All => rollout::show(&mut scene)?,
+    match scenario {
+        Scenario::Deploy => deploy::show(&mut scene)?,
+        Scenario::Broken => {
+            let begun = broken::begin(&scene)?;
+            broken::end(&mut scene, begun)?;
+        }
+        Scenario::Rollout => rollout::show(&mut scene)?,
+        Scenario::All => {
+            // What is broken is mostly waited for.
+            let begun = broken::begin(&scene)?;
+            deploy::show(&mut scene)?;
+            broken::end(&mut scene, begun)?;
+            rollout::show(&mut scene)?;
         }
     }
     Ok(scene)
 }
 
 impl Scenario {
-    fn parts(self) -> &'static [Self] {
-        match self {
-            Self::Deploy => &[Self::Deploy],
-            Self::Broken => &[Self::Broken],
-            Self::Rollout => &[Self::Rollout],
-            Self::All => &[Self::Deploy, Self::Broken, Self::Rollout],
-        }
-    }
-
     fn hosts(self) -> Vec<&'static str> {
         match self {
             Self::Deploy => deploy::HOSTS.to_vec(),

@@ -163,6 +163,7 @@ pub fn up(
     let settings = Settings {
         accelerator,
         memory: request.memory,
+        processors: accelerator.processors(slots.len()),
         files,
     };
     stop.hold().map_err(Error::Signals)?;
