@@ -2,8 +2,12 @@
 //!
 //! It refuses to skip in silence: a suite that cannot run here has failed.
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+mod count;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
 use std::time::Instant;
 
 use clap::ValueEnum;
@@ -12,6 +16,8 @@ use crate::python;
 use crate::state::State;
 use crate::tools::{self, Need};
 use crate::workspace::{self, Workspace};
+
+use count::{check, count, count_into};
 
 /// A part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -92,30 +98,66 @@ pub fn run(
         python::Environment::of(state).ensure(&requirements)?;
     }
     workspace.build()?;
-    let mut total = Tally::default();
-    let mut lines = Vec::new();
-    for &suite in Suite::value_variants() {
-        if !only.is_empty() && !only.contains(&suite) {
-            continue;
+    let chosen = |suite: &Suite| only.is_empty() || only.contains(suite);
+    let mut suites: Vec<_> = Suite::value_variants()
+        .iter()
+        .filter(|suite| chosen(suite))
+        .collect();
+    let beside = chosen(&Suite::Operate) && chosen(&Suite::Fuzz);
+    if beside {
+        suites.retain(|suite| **suite != Suite::Fuzz);
+    }
+    let mut results = Vec::new();
+    for suite in suites {
+        if beside && *suite == Suite::Operate {
+            results.extend(side_by_side(workspace, state)?);
+        } else {
+            results.push(suite.timed(workspace, state, &mut io::stdout())?);
         }
-        eprintln!("\n== {suite:?}");
-        let started = Instant::now();
-        let tally = suite.run(workspace, state)?;
-        let seconds = started.elapsed().as_secs();
-        lines.push(format!(
+    }
+    println!();
+    let mut total = Tally::default();
+    for Timed {
+        suite,
+        tally,
+        seconds,
+    } in results
+    {
+        println!(
             "{:<10} {:>5} passed {:>3} failed  {seconds:>4} s",
             format!("{suite:?}").to_lowercase(),
             tally.passed,
             tally.failed
-        ));
+        );
         total.passed += tally.passed;
         total.failed += tally.failed;
     }
-    println!();
-    for line in lines {
-        println!("{line}");
-    }
     Ok(total)
+}
+
+/// How a suite went.
+struct Timed {
+    suite: Suite,
+    tally: Tally,
+    seconds: u64,
+}
+
+/// Racks of a few commands wait, and fuzzers wait for nothing: they take what the racks leave of the processors.
+fn side_by_side(workspace: &Workspace, state: &State) -> Result<[Timed; 2], Error> {
+    let mut said = Vec::new();
+    let (fuzz, operate) = thread::scope(|scope| {
+        let fuzz = scope.spawn(|| Suite::Fuzz.timed(workspace, state, &mut said));
+        let operate = Suite::Operate.timed(workspace, state, &mut io::stdout());
+        (fuzz.join(), operate)
+    });
+    Ok([operate?, heard(fuzz, &said)?])
+}
+
+/// Shows what ran aside.
+fn heard<T>(ended: thread::Result<Result<T, Error>>, said: &[u8]) -> Result<T, Error> {
+    let failed = |source| Error::Run("tests that run beside others".to_owned(), source);
+    io::stdout().write_all(said).map_err(failed)?;
+    ended.unwrap_or_else(|_| Err(failed(io::Error::other("nobody waited for them"))))
 }
 
 fn is_ci() -> bool {
@@ -123,7 +165,28 @@ fn is_ci() -> bool {
 }
 
 impl Suite {
-    fn run(self, workspace: &Workspace, state: &State) -> Result<Tally, Error> {
+    fn timed(
+        self,
+        workspace: &Workspace,
+        state: &State,
+        screen: &mut impl Write,
+    ) -> Result<Timed, Error> {
+        eprintln!("\n== {self:?}");
+        let started = Instant::now();
+        let tally = self.run(workspace, state, screen)?;
+        Ok(Timed {
+            suite: self,
+            tally,
+            seconds: started.elapsed().as_secs(),
+        })
+    }
+
+    fn run(
+        self,
+        workspace: &Workspace,
+        state: &State,
+        screen: &mut impl Write,
+    ) -> Result<Tally, Error> {
         let cargo = |words: &[&str]| {
             let mut cargo = workspace.cargo();
             cargo.args(words).env("LAB_STATE", state.path());
@@ -141,7 +204,10 @@ impl Suite {
                 "-D",
                 "warnings",
             ])),
-            Self::Unit => count(cargo(&["test", "--quiet", "--workspace", "--no-fail-fast"])),
+            Self::Unit => unit(|words: &[&str]| {
+                let tests = ["test", "--quiet", "--workspace", "--no-fail-fast"];
+                cargo(&[&tests[..], words].concat())
+            }),
             Self::Licences => licences(workspace),
             Self::Network => count(cargo(&end_to_end("e2e/network"))),
             Self::Images => count(cargo(&end_to_end("e2e/images"))),
@@ -160,9 +226,39 @@ impl Suite {
                 count(cargo(&words))
             }
             Self::Show => count(cargo(&end_to_end("e2e/show"))),
-            Self::Fuzz => count(cargo(&end_to_end("e2e/fuzz"))),
+            Self::Fuzz => count_into(yielding(&cargo(&end_to_end("e2e/fuzz"))), screen),
         }
     }
+}
+
+/// Parts of names of unit tests that wait for BMCs rather than work.
+const WAITING: [&str; 2] = ["bmc::tests::", "operate::tests::crash::"];
+
+/// Runs the tests that wait beside all others; together they are all there are, whatever their names.
+fn unit(cargo: impl Fn(&[&str]) -> Command) -> Result<Tally, Error> {
+    // Built before: of two commands that build, one would wait for the other.
+    let built = check(cargo(&["--no-run"]))?;
+    if built.failed > 0 {
+        return Ok(Tally { passed: 0, ..built });
+    }
+    let waiting = cargo(&[&["--"][..], &WAITING].concat());
+    let skipped: Vec<_> = WAITING
+        .into_iter()
+        .flat_map(|name| ["--skip", name])
+        .collect();
+    let others = cargo(&[&["--"][..], &skipped].concat());
+    let mut said = Vec::new();
+    let (waiting, others) = thread::scope(|scope| {
+        let waiting = scope.spawn(|| count_into(waiting, &mut said));
+        let others = count(others);
+        (waiting.join(), others)
+    });
+    let waiting = heard(waiting, &said)?;
+    let others = others?;
+    Ok(Tally {
+        passed: waiting.passed + others.passed,
+        failed: waiting.failed + others.failed,
+    })
 }
 
 /// End-to-end tests run one after the other, since two cores are what they are timed for.
@@ -198,19 +294,19 @@ fn end_to_end(feature: &'static str) -> Vec<&'static str> {
     words
 }
 
-fn check(mut command: Command) -> Result<Tally, Error> {
-    let name = describe(&command);
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .map_err(|source| Error::Run(name.clone(), source))?;
-    if !status.success() {
-        eprintln!("failed: {name}");
+/// The same command, behind all others that want the processors.
+fn yielding(command: &Command) -> Command {
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "19"]).arg(command.get_program());
+    nice.args(command.get_args());
+    nice.current_dir(command.get_current_dir().unwrap_or(Path::new(".")));
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => nice.env(name, value),
+            None => nice.env_remove(name),
+        };
     }
-    Ok(Tally {
-        passed: u64::from(status.success()),
-        failed: u64::from(!status.success()),
-    })
+    nice
 }
 
 /// Licences are judged over `cargo metadata` in the unit tests in any case; cargo-deny, which takes
@@ -234,102 +330,4 @@ fn licences(workspace: &Workspace) -> Result<Tally, Error> {
         "sources",
     ]);
     check(deny)
-}
-
-/// Runs tests, showing what they print, and counts what their summaries say.
-fn count(mut command: Command) -> Result<Tally, Error> {
-    let name = describe(&command);
-    let failed = |source| Error::Run(name.clone(), source);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let mut tally = Tally::default();
-    if let Some(stdout) = child.stdout.take() {
-        let mut screen = io::stdout();
-        for line in BufReader::new(stdout).split(b'\n') {
-            let line = line.map_err(failed)?;
-            let text = String::from_utf8_lossy(&line);
-            if let Some(found) = summary(&text) {
-                tally.passed += found.passed;
-                tally.failed += found.failed;
-            }
-            writeln!(screen, "{text}").map_err(failed)?;
-        }
-    }
-    let status = child.wait().map_err(failed)?;
-    let judged = judge(tally, status.success());
-    if judged != tally {
-        eprintln!("failed: {name}");
-    }
-    Ok(judged)
-}
-
-/// Tests that do not compile, or a runner that dies, have no summary; and a suite that ran nothing has shown nothing.
-fn judge(tally: Tally, succeeded: bool) -> Tally {
-    let silent = !succeeded || tally.passed == 0;
-    Tally {
-        failed: tally.failed.max(u64::from(silent)),
-        ..tally
-    }
-}
-
-/// Reads a line such as `test result: ok. 4 passed; 0 failed; …`.
-fn summary(line: &str) -> Option<Tally> {
-    let (_, rest) = line.strip_prefix("test result: ")?.split_once(". ")?;
-    let mut parts = rest.split("; ");
-    let number = |part: Option<&str>, word: &str| part?.strip_suffix(word)?.trim().parse().ok();
-    Some(Tally {
-        passed: number(parts.next(), "passed")?,
-        failed: number(parts.next(), "failed")?,
-    })
-}
-
-fn describe(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_suite_that_ran_nothing_has_failed() {
-        let tally = |passed, failed| Tally { passed, failed };
-        let cases = [
-            ("passed", tally(3, 0), true, tally(3, 0)),
-            ("failed", tally(3, 2), false, tally(3, 2)),
-            ("died", tally(3, 0), false, tally(3, 1)),
-            ("nothing ran", tally(0, 0), true, tally(0, 1)),
-        ];
-        for (name, found, succeeded, expected) in cases {
-            assert_eq!(judge(found, succeeded), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn summaries_of_tests_are_counted() {
-        let cases = [
-            (
-                "ok",
-                "test result: ok. 4 passed; 0 failed; 1 ignored; 0 measured",
-                Some((4, 0)),
-            ),
-            (
-                "failed",
-                "test result: FAILED. 3 passed; 2 failed; 0 ignored",
-                Some((3, 2)),
-            ),
-            ("something else", "running 4 tests", None),
-        ];
-        for (name, line, expected) in cases {
-            let expected = expected.map(|(passed, failed)| Tally { passed, failed });
-            assert_eq!(summary(line), expected, "{name}");
-        }
-    }
 }

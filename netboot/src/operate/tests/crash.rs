@@ -82,15 +82,13 @@ async fn walk(boundary: impl Fn(usize) -> Kill) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_commit_a_deployment_ends_with_one_off_and_one_on() {
-    let before = walk(Kill::BeforeCommit).await;
-    let after = walk(Kill::AfterCommit).await;
+    let (before, after) = tokio::join!(walk(Kill::BeforeCommit), walk(Kill::AfterCommit));
     // Accepted, off, boot device, on, booting, healthy.
     assert!(before >= 5 && after >= 5, "{before} {after} commits");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_request_a_deployment_ends_with_one_off_and_one_on() {
-    let before = walk(Kill::BeforeRequest).await;
-    let after = walk(Kill::AfterRequest).await;
+    let (before, after) = tokio::join!(walk(Kill::BeforeRequest), walk(Kill::AfterRequest));
     assert!(before >= 10 && after >= 10, "{before} {after} requests");
 }
