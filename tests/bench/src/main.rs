@@ -4,6 +4,7 @@
 
 mod bmc;
 mod image;
+mod memory;
 mod timed;
 mod usage;
 
@@ -19,12 +20,15 @@ enum Bench {
     Bmc(bmc::Options),
     /// Builds an image from packages on this computer.
     Image(image::Options),
+    /// Finds the least memory that boots `host` from the network, in the virtual rack.
+    Memory(memory::Options),
 }
 
 fn main() -> ExitCode {
     let result: Result<(), Box<dyn std::error::Error>> = match Bench::parse() {
         Bench::Bmc(options) => bmc::run(&options).map_err(Into::into),
         Bench::Image(options) => image::run(&options).map_err(Into::into),
+        Bench::Memory(options) => memory::run(&options).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
