@@ -321,4 +321,26 @@ mod tests {
         let both = now.with_others_of(&broken, &["b".to_owned()]);
         assert_eq!(both.unfinished, ["a"]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_a_registry_gives_is_a_record_or_is_refused(
+            kind in "[ -~]{0,40}",
+            payload in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+            sig in "[A-Za-z0-9+/=]{0,40}",
+            rest in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+        ) {
+            proptest::prop_assert!(Envelope::parse(&rest).is_err());
+            for kind in [kind.as_str(), TYPE] {
+                let text = serde_json::json!({
+                    "payloadType": kind,
+                    "payload": STANDARD.encode(&payload),
+                    "signatures": [{"sig": sig}],
+                });
+                let envelope = Envelope::parse(text.to_string().as_bytes()).unwrap();
+                proptest::prop_assert!(envelope.open().is_err());
+                proptest::prop_assert!(envelope.open_signed(&|_, _| true).is_err());
+            }
+        }
+    }
 }
