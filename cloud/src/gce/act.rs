@@ -31,7 +31,7 @@ impl Publisher {
                 self.compared = sender.run(progress).await?;
                 match self.compared {
                     Some(_) => Change::Done,
-                    None => Change::Conflict,
+                    None => Change::gone(name),
                 }
             }
             Action::Insert => self.insert(notebook).await?,
@@ -46,14 +46,14 @@ impl Publisher {
             }
             Action::SetLabels => match &self.observed.image {
                 Some(image) => self.compute.set_labels(image, &self.desired.labels).await?,
-                None => Change::Conflict,
+                None => Change::gone(name),
             },
             Action::Share(members) => match self.compute.policy(name).await? {
                 Some(mut policy) => {
                     policy.add(members);
                     self.compute.set_policy(name, &policy).await?
                 }
-                None => Change::Conflict,
+                None => Change::gone(name),
             },
             Action::Activate(from) => {
                 let active = Deprecated {
@@ -78,7 +78,7 @@ impl Publisher {
     async fn insert(&mut self, notebook: &mut Notebook) -> Result<Change, Error> {
         let desired = &self.desired;
         let Some(object) = &self.observed.object else {
-            return Ok(Change::Conflict);
+            return Ok(Change::gone(&desired.name));
         };
         if self.compared.as_ref() != Some(&object.generation) {
             // Somebody else sent it, or a run that was killed before it could compare.

@@ -43,20 +43,23 @@ impl Operation {
             return Ok(Change::Done);
         };
         let Reason { code, message } = error.errors.into_iter().next().unwrap_or_default();
+        let plain = |text: &str, most| {
+            text.chars()
+                .filter(|c| !c.is_control())
+                .take(most)
+                .collect()
+        };
+        let error = Error::Refused {
+            what: what.to_owned(),
+            status: self.http_error_status_code,
+            code: plain(&code, 100),
+            message: plain(&message, 400),
+        };
         match code.as_str() {
             "RESOURCE_ALREADY_EXISTS" | "RESOURCE_NOT_FOUND" | "CONDITION_NOT_MET" => {
-                Ok(Change::Conflict)
+                Ok(Change::Conflict(error.to_string()))
             }
-            _ => Err(Error::Refused {
-                what: what.to_owned(),
-                status: self.http_error_status_code,
-                code: code.chars().filter(|c| !c.is_control()).take(100).collect(),
-                message: message
-                    .chars()
-                    .filter(|c| !c.is_control())
-                    .take(400)
-                    .collect(),
-            }),
+            _ => Err(error),
         }
     }
 }

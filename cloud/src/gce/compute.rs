@@ -40,12 +40,19 @@ pub(super) struct Compute {
 }
 
 /// What a change came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// It is done.
     Done,
-    /// What was there is not what it was taken for: look again.
-    Conflict,
+    /// What was there is not what it was taken for: look again. Says why.
+    Conflict(String),
+}
+
+impl Change {
+    /// What was to be changed is not there any more.
+    pub(super) fn gone(image: &str) -> Self {
+        Self::Conflict(format!("what image `{image}` needs is gone"))
+    }
 }
 
 /// A quota of the project.
@@ -243,7 +250,7 @@ impl Compute {
             .await?;
         match answer.status.as_u16() {
             200 => Ok(Change::Done),
-            404 | 409 | 412 => Ok(Change::Conflict),
+            404 | 409 | 412 => Ok(Change::Conflict(refused(&call, &answer).to_string())),
             _ => Err(refused(&call, &answer)),
         }
     }
@@ -275,7 +282,7 @@ impl Compute {
         let (call, answer) = self.write(what, method, rest, body).await?;
         match answer.status.as_u16() {
             200 => self.finish(&call.what, answer.json(&call.what)?).await,
-            404 | 409 | 412 => Ok(Change::Conflict),
+            404 | 409 | 412 => Ok(Change::Conflict(refused(&call, &answer).to_string())),
             _ => Err(refused(&call, &answer)),
         }
     }

@@ -144,6 +144,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_role_of_the_readme_is_what_is_needed() {
+        let readme = include_str!("../../README.md");
+        let role = readme
+            .split("includedPermissions:")
+            .nth(1)
+            .unwrap_or_default();
+        let listed = role
+            .lines()
+            .skip(1)
+            .map_while(|line| line.strip_prefix("- "));
+        assert_eq!(listed.collect::<Vec<_>>(), PERMISSIONS);
+    }
+
+    #[test]
     fn a_missing_permission_is_named() {
         let storage = "publisher@p.iam.gserviceaccount.com does not have storage.objects.create access to the Google Cloud Storage object.";
         let cases = [

@@ -37,6 +37,8 @@ pub(super) const READY: Patience = Patience {
 };
 /// How long what another publisher did is left alone.
 const AGAIN: Duration = Duration::from_millis(300);
+/// How often another publisher may have been there.
+const CONFLICTS: u32 = 8;
 /// Changes of one stage at most; more means that somebody undoes them.
 const ROUNDS: usize = 20;
 
@@ -121,7 +123,9 @@ impl Publisher {
     }
 
     async fn stage(&mut self, stage: Stage, progress: &dyn Progress) -> Result<(), Error> {
-        let mut notebook = None;
+        let (mut notebook, mut conflicts) = (None, 0);
+        let begun = Instant::now();
+        let mut last = String::new();
         for _ in 0..ROUNDS {
             self.look().await?;
             self.foreign()?;
@@ -151,7 +155,14 @@ impl Publisher {
                     }
                 }
                 // Another publisher was there; what it did is seen soon.
-                Change::Conflict => tokio::time::sleep(AGAIN).await,
+                Change::Conflict(_) if conflicts < CONFLICTS => {
+                    conflicts += 1;
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Change::Conflict(reason) => {
+                    last = reason;
+                    break;
+                }
             }
         }
         Err(Error::Deadline {
@@ -160,8 +171,12 @@ impl Publisher {
                 stage.label(),
                 self.desired.name
             ),
-            waited: Duration::ZERO,
-            last: format!("{ROUNDS} changes, each undone by somebody"),
+            waited: begun.elapsed(),
+            last: if last.is_empty() {
+                format!("{ROUNDS} changes, each undone by somebody")
+            } else {
+                last
+            },
         })
     }
 

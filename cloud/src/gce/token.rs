@@ -22,11 +22,17 @@ use crate::provider::Pending;
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 /// Who asks in Google's cloud.
-#[derive(Debug)]
 pub(super) struct Google {
     context: Context,
     source: Source,
     signer: Mutex<Signer<Credential>>,
+}
+
+impl std::fmt::Debug for Google {
+    /// The context may hold an environment, and that secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Google").field(&self.source).finish()
+    }
 }
 
 impl Google {
@@ -157,5 +163,114 @@ impl Federation {
             file["service_account_impersonation_url"] = impersonation.as_str().into();
         }
         Some(file.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use hyper::Request;
+    use reqsign_core::StaticEnv;
+
+    use super::*;
+    use crate::authorize::context;
+    use crate::fake::Server;
+    use crate::fake::gce::Gce;
+    use crate::http::Http;
+
+    async fn ask(google: &Google) -> Result<String, Error> {
+        let request = Request::get("https://compute.googleapis.com/").body(());
+        let (mut head, ()) = request.unwrap().into_parts();
+        google.authorize(&mut head).await?;
+        Ok(head.headers["authorization"].to_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_github_job_asks_as_itself_or_as_a_service_account_with_a_fresh_identity_each_time() {
+        let cloud = Gce::new("acme", "images");
+        let server = Server::start(Arc::new(cloud.clone())).await.unwrap();
+        let url = server.url();
+        let env = |token: &str| StaticEnv {
+            home_dir: None,
+            envs: HashMap::from([
+                (
+                    "ACTIONS_ID_TOKEN_REQUEST_URL".to_owned(),
+                    format!("{url}/oidc?api-version=2"),
+                ),
+                (
+                    "ACTIONS_ID_TOKEN_REQUEST_TOKEN".to_owned(),
+                    token.to_owned(),
+                ),
+            ]),
+        };
+        let target: Target = toml::from_str(&format!(
+            r#"
+            name = "gce"
+            project = "acme"
+            bucket = "images"
+            workload-identity-provider = "projects/1/locations/global/workloadIdentityPools/ci/providers/github"
+            endpoints = {{ token = "{url}", credentials = "https://iamcredentials.googleapis.com" }}
+            "#
+        ))
+        .unwrap();
+        let google = Google::new(&target, context(&Http::new()).with_env(env("runner-token")));
+        let first = ask(&google).await.unwrap();
+        assert!(first.starts_with("Bearer ya29."), "{first}");
+        assert_eq!(
+            ask(&google).await.unwrap(),
+            first,
+            "it is kept as long as it is good"
+        );
+        google.renew();
+        assert_ne!(ask(&google).await.unwrap(), first);
+        let identities = server.calls();
+        let identities = identities
+            .iter()
+            .find(|(called, _)| called.label == "github:token");
+        assert_eq!(identities.map(|(_, count)| *count), Some(2));
+
+        let refused = Google::new(&target, context(&Http::new()).with_env(env("stolen-token")));
+        let error = ask(&refused).await.unwrap_err();
+        assert!(matches!(error, Error::Credentials { .. }), "{error}");
+        assert!(!format!("{error} {error:?} {refused:?}").contains("stolen-token"));
+    }
+
+    #[test]
+    fn a_service_account_is_asked_as_where_the_target_names_one() {
+        let target: Target = toml::from_str(
+            r#"
+            name = "gce"
+            project = "acme"
+            bucket = "images"
+            workload-identity-provider = "projects/1/locations/global/workloadIdentityPools/ci/providers/github"
+            service-account = "publisher@acme.iam.gserviceaccount.com"
+            "#,
+        )
+        .unwrap();
+        let Place::Job(federation, _) = Place::of(&target) else {
+            panic!("it is a job");
+        };
+        let env = StaticEnv {
+            home_dir: None,
+            envs: HashMap::from([
+                (
+                    "ACTIONS_ID_TOKEN_REQUEST_URL".to_owned(),
+                    "https://t/x".to_owned(),
+                ),
+                ("ACTIONS_ID_TOKEN_REQUEST_TOKEN".to_owned(), "t".to_owned()),
+            ]),
+        };
+        let file = federation.file(&Context::new().with_env(env)).unwrap();
+        let file: serde_json::Value = serde_json::from_str(&file).unwrap();
+        let provider = "%2F%2Fiam.googleapis.com%2Fprojects%2F1%2Flocations%2Fglobal%2FworkloadIdentityPools%2Fci%2Fproviders%2Fgithub";
+        assert_eq!(
+            file["credential_source"]["url"],
+            format!("https://t/x?audience=https%3A{provider}")
+        );
+        let account = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/publisher@acme.iam.gserviceaccount.com:generateAccessToken";
+        assert_eq!(file["service_account_impersonation_url"], account);
+        assert!(federation.file(&Context::new()).is_none());
     }
 }

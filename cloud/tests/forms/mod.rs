@@ -1,15 +1,11 @@
 //! A disk whose forms are at hand, and an image that has it.
 
 use std::collections::BTreeMap;
-use std::io::{self, Cursor, Read, Write as _};
-use std::sync::{Arc, OnceLock};
+use std::io::{self, Cursor, Read};
+use std::sync::Arc;
 
 use cloud::{Disk, Options, Progress, Provider, Stage, Step, Subject};
 use image_manifest::{BlockMap, Digest, FormKind};
-
-const GIB: u64 = 1 << 30;
-/// Bytes at the start of the disk that do not compress.
-const DATA: usize = 20 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Forms {
@@ -70,25 +66,6 @@ pub(crate) fn noise(length: usize) -> Vec<u8> {
     }
     bytes.truncate(length);
     bytes
-}
-
-/// A disk of 1 GiB in the archive that Google's cloud takes, as the `tar` crate writes it.
-pub(crate) fn archive() -> &'static [u8] {
-    static ARCHIVE: OnceLock<Vec<u8>> = OnceLock::new();
-    ARCHIVE.get_or_init(|| {
-        let mut header = tar::Header::new_gnu();
-        header.set_path("disk.raw").unwrap();
-        header.set_size(GIB);
-        header.set_mode(0o644);
-        header.set_cksum();
-        let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        let mut archive = tar::Builder::new(gzip);
-        let data = Cursor::new(noise(DATA)).chain(io::repeat(0)).take(GIB);
-        archive.append(&header, data).unwrap();
-        let mut gzip = archive.into_inner().unwrap();
-        gzip.flush().unwrap();
-        gzip.finish().unwrap()
-    })
 }
 
 /// An image of a build.

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use cloud::fake::{Act, Fault, When};
+use cloud::fake::{Act, Fault, Reply, When};
 use cloud::{Error, Provider as _, Stage};
 use image_manifest::FormKind;
 
 use crate::forms;
-use crate::shop::Shop;
+use crate::shop::{Shop, archive};
 
 /// Stops at a changing call, dies there, and runs again; returns the label of the call, if there was one.
 async fn kill(number: u64, when: When) -> bool {
@@ -88,7 +88,7 @@ async fn a_killed_upload_is_taken_up_where_the_bucket_has_it() {
             .map(|(_, count)| *count)
             .sum::<u64>()
     };
-    let pieces = forms::archive().len().div_ceil(8 << 20) as u64;
+    let pieces = archive().len().div_ceil(8 << 20) as u64;
     assert_eq!(
         (count("storage:begin"), count("storage:piece")),
         (0, pieces - 2)
@@ -119,7 +119,7 @@ async fn an_object_with_other_bytes_is_found_out() {
     let mut publisher = shop.publisher("1");
     publisher.observe().await.unwrap();
     let name = publisher.plan()[0].object.clone();
-    let mut bytes = forms::archive().to_vec();
+    let mut bytes = archive().to_vec();
     bytes[1 << 20] ^= 1;
     shop.cloud.put_object(&name, bytes);
     let error = forms::publish(&mut publisher).await.unwrap_err();
@@ -164,6 +164,27 @@ async fn an_image_that_failed_is_made_again() {
         forms::publish(&mut publisher).await.unwrap();
         shop.is_published("1");
     }
+}
+
+#[tokio::test]
+async fn what_the_cloud_says_again_and_again_is_repeated() {
+    let shop = Shop::open().await;
+    shop.server.fault(Fault {
+        label: Some("compute:insert".to_owned()),
+        skip: 0,
+        times: u64::MAX,
+        when: When::Before,
+        act: Act::Answer(Reply::json(
+            404,
+            &serde_json::json!({ "error": { "message": "The bucket is not seen." } }),
+        )),
+    });
+    let error = forms::publish(&mut shop.publisher("1")).await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("for the private stage") && text.ends_with("The bucket is not seen."),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -230,10 +251,10 @@ async fn a_token_that_ends_on_the_way_is_replaced() {
 async fn a_busy_or_broken_cloud_is_asked_again() {
     let shop = Shop::open().await;
     for (label, reply) in [
-        ("compute:insert", cloud::fake::Reply::empty(503)),
-        ("compute:patch", cloud::fake::Reply::empty(429)),
-        ("storage:piece", cloud::fake::Reply::empty(500)),
-        ("storage:begin", cloud::fake::Reply::empty(502)),
+        ("compute:insert", Reply::empty(503)),
+        ("compute:patch", Reply::empty(429)),
+        ("storage:piece", Reply::empty(500)),
+        ("storage:begin", Reply::empty(502)),
     ] {
         for when in [When::Before, When::After] {
             shop.server.fault(Fault {

@@ -1,6 +1,7 @@
 //! A cloud, a target, and credentials for it.
 
-use std::sync::Arc;
+use std::io::{self, Cursor, Read as _, Write as _};
+use std::sync::{Arc, OnceLock};
 
 use cloud::fake::Server;
 use cloud::fake::gce::Gce;
@@ -10,6 +11,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::forms;
+
+const GIB: u64 = 1 << 30;
+/// Bytes at the start of the disk that do not compress.
+const DATA: usize = 20 << 20;
 
 pub(crate) struct Shop {
     pub(crate) cloud: Gce,
@@ -65,7 +70,7 @@ impl Shop {
 
     pub(crate) fn publisher_at(&self, target: &Target, version: &str, journal: &str) -> Publisher {
         assert_eq!(target.check(), [""; 0]);
-        let disk = forms::disk(1 << 30, &[(FormKind::Gce, forms::archive())]);
+        let disk = forms::disk(1 << 30, &[(FormKind::Gce, archive())]);
         let options = forms::options(&self.directory.path().join(journal));
         Publisher::new(target, &forms::subject(version, disk), &options).unwrap()
     }
@@ -81,7 +86,7 @@ impl Shop {
         assert_eq!(found["labels"]["cost"], "boot");
         assert_eq!(found["labels"]["firstboot-version"], version);
         assert_eq!(found["deprecated"]["state"], "ACTIVE");
-        assert!(self.cloud.archive(&name).unwrap() == forms::archive());
+        assert!(self.cloud.archive(&name).unwrap() == archive());
         let bindings = &self.cloud.policy(&name)["bindings"];
         let expected =
             json!([{ "role": "roles/compute.imageUser", "members": ["group:hosts@acme.example"] }]);
@@ -101,4 +106,25 @@ pub(crate) fn image(cloud: &Gce, name: &str) -> Value {
         .into_iter()
         .find(|image| image["name"] == name)
         .unwrap()
+}
+
+/// A disk of 1 GiB in the archive that Google's cloud takes, as the `tar` crate writes it.
+pub(crate) fn archive() -> &'static [u8] {
+    static ARCHIVE: OnceLock<Vec<u8>> = OnceLock::new();
+    ARCHIVE.get_or_init(|| {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("disk.raw").unwrap();
+        header.set_size(GIB);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut archive = tar::Builder::new(gzip);
+        let data = Cursor::new(forms::noise(DATA))
+            .chain(io::repeat(0))
+            .take(GIB);
+        archive.append(&header, data).unwrap();
+        let mut gzip = archive.into_inner().unwrap();
+        gzip.flush().unwrap();
+        gzip.finish().unwrap()
+    })
 }

@@ -321,11 +321,11 @@ fn patch(image: &Image, request: &Request, denied: &BTreeSet<String>) -> Result<
     if request.header("content-type") != Some("application/openstack-images-v2.1-json-patch") {
         return Err(error(415, "Unsupported Content-Type."));
     }
-    let changes: Vec<Value> = serde_json::from_slice(&request.body)
+    let list: Vec<Value> = serde_json::from_slice(&request.body)
         .map_err(|_| error(400, "Request body must be a JSON array."))?;
     let mut changed = image.clone();
-    for change in &changes {
-        let path = change["path"]
+    for step in &list {
+        let path = step["path"]
             .as_str()
             .and_then(|path| path.strip_prefix('/'));
         let path = path.ok_or_else(|| error(400, "Invalid JSON pointer."))?;
@@ -335,21 +335,21 @@ fn patch(image: &Image, request: &Request, denied: &BTreeSet<String>) -> Result<
             return Err(error(403, &format!("Attribute '{field}' is read-only.")));
         }
         let there = changed.fields.contains_key(&field);
-        match change["op"].as_str() {
+        match step["op"].as_str() {
             Some("replace") if !there => {
                 return Err(error(409, &format!("Property {field} does not exist.")));
             }
             Some("add" | "replace") => {}
             _ => return Err(error(400, "Operations must be add, replace or remove.")),
         }
-        if known.is_none() && !change["value"].is_string() {
+        if known.is_none() && !step["value"].is_string() {
             return Err(error(400, "A property is text."));
         }
-        let rule = match (field.as_str(), change["value"].as_str()) {
+        let rule = match (field.as_str(), step["value"].as_str()) {
             ("visibility", Some("public")) => "publicize_image",
             ("visibility", Some("community")) => "communitize_image",
             ("visibility", Some("private" | "shared")) | (_, _)
-                if field != "visibility" || change["value"].is_string() =>
+                if field != "visibility" || step["value"].is_string() =>
             {
                 ""
             }
@@ -361,7 +361,7 @@ fn patch(image: &Image, request: &Request, denied: &BTreeSet<String>) -> Result<
                 &format!("You are not authorized to complete {rule} action."),
             ));
         }
-        changed.fields.insert(field, change["value"].clone());
+        changed.fields.insert(field, step["value"].clone());
     }
     Ok(changed)
 }
