@@ -287,7 +287,7 @@ impl Api {
 }
 
 /// Plain HTTP shows what is sent to everybody on the way, so it goes no further than this computer.
-fn check_plain(url: &Uri) -> Result<(), String> {
+pub(crate) fn check_plain(url: &Uri) -> Result<(), String> {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
     let address = host.parse::<std::net::IpAddr>();
     let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());

@@ -3,6 +3,7 @@
 //! It refuses to show a secret: none of these types prints one.
 
 mod context;
+pub mod github;
 
 use std::fmt::Debug;
 

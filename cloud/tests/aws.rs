@@ -1,5 +1,7 @@
 //! Publishing to Amazon's cloud, against the strict fake.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 #[path = "aws/bench.rs"]
 mod bench;
 #[path = "aws/faults.rs"]

@@ -7,18 +7,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue};
+use hyper::Request;
 use hyper::http::request::Parts;
-use hyper::{Method, Request};
 use reqsign_aws_v4::{Credential, DefaultCredentialProvider, RequestSigner};
 use reqsign_core::time::Timestamp;
 use reqsign_core::{Context, ProvideCredential as _, SignRequest as _, SigningCredential as _};
-use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::wire;
 use crate::authorize::Authorize;
+use crate::authorize::github::Job;
 use crate::error::Error;
+use crate::http::Http;
 use crate::provider::Pending;
 
 /// Who is asked for, in Amazon's default trust policies for GitHub.
@@ -28,6 +28,7 @@ const SETTLED: Duration = Duration::from_millis(100);
 
 /// Where credentials come from; shared by all regions and interfaces.
 pub(super) struct Source {
+    http: Http,
     context: Context,
     role: Option<Role>,
     chain: DefaultCredentialProvider,
@@ -59,8 +60,9 @@ impl fmt::Debug for Source {
 }
 
 impl Source {
-    pub(super) fn new(context: Context, role: Option<Role>) -> Self {
+    pub(super) fn new(http: Http, context: Context, role: Option<Role>) -> Self {
         Self {
+            http,
             context,
             role,
             chain: DefaultCredentialProvider::new(),
@@ -139,11 +141,9 @@ impl Source {
     /// A token that says who this job is: GitHub's, minted now, or the one in the file that the environment names.
     async fn token(&self) -> Result<Option<String>, Error> {
         let context = &self.context;
-        let minter = context.env_var("ACTIONS_ID_TOKEN_REQUEST_URL");
-        if let (Some(url), Some(bearer)) =
-            (minter, context.env_var("ACTIONS_ID_TOKEN_REQUEST_TOKEN"))
-        {
-            return self.minted(&url, &bearer).await.map(Some);
+        if let Some(job) = Job::of(|name| context.env_var(name)) {
+            let token = job.mint(&self.http, AUDIENCE).await;
+            return token.map(Some).map_err(lacking);
         }
         let Some(path) = context.env_var("AWS_WEB_IDENTITY_TOKEN_FILE") else {
             return Ok(None);
@@ -152,43 +152,6 @@ impl Source {
         let token = token.map_err(|error| lacking(error.to_string()))?;
         Ok(Some(token.trim().to_owned()))
     }
-
-    async fn minted(&self, url: &str, bearer: &str) -> Result<String, Error> {
-        #[derive(Deserialize)]
-        struct Minted {
-            value: String,
-        }
-        super::target::check_endpoint(url)
-            .map_err(|problem| lacking(format!("GitHub's token service {problem}")))?;
-        let joint = if url.contains('?') { '&' } else { '?' };
-        let request = Request::builder()
-            .method(Method::GET)
-            .uri(format!("{url}{joint}audience={AUDIENCE}"));
-        let request = request
-            .header(ACCEPT, "application/json")
-            .header(AUTHORIZATION, secret(bearer)?);
-        let request = request.body(bytes::Bytes::new());
-        let request = request.map_err(|_| lacking("GitHub's token service has no usable URL"))?;
-        let answer = self.context.http_send(request).await;
-        let answer = answer.map_err(|error| lacking(error.to_string()))?;
-        if !answer.status().is_success() {
-            return Err(lacking(format!(
-                "GitHub gives no token: {} (the job needs `permissions: id-token: write`)",
-                answer.status()
-            )));
-        }
-        let minted: Result<Minted, _> = serde_json::from_slice(answer.body());
-        minted
-            .map(|minted| minted.value)
-            .map_err(|_| lacking("GitHub's answer has no token"))
-    }
-}
-
-fn secret(bearer: &str) -> Result<HeaderValue, Error> {
-    let value = HeaderValue::from_str(&format!("Bearer {bearer}"));
-    let mut value = value.map_err(|_| lacking("`ACTIONS_ID_TOKEN_REQUEST_TOKEN` is no token"))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 fn issued(text: &str) -> Option<Credential> {
@@ -220,10 +183,10 @@ async fn sign(
     region: &str,
 ) -> Result<(), Error> {
     let signer = RequestSigner::new(service, region).with_standard_session_token();
-    let signed = signer
+    let done = signer
         .sign_request(context, head, Some(credential), None)
         .await;
-    signed.map_err(|error| lacking(error.to_string()))
+    done.map_err(|error| lacking(error.to_string()))
 }
 
 /// Signs requests to one interface in one region.

@@ -14,6 +14,7 @@ pub(super) const TAG_TARGET: &str = "firstboot:target";
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the target")]
 pub struct Desired {
     /// Name of the target.
     pub target: String,

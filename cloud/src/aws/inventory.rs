@@ -118,9 +118,9 @@ impl Publisher {
             )
         });
         let names: Vec<_> = names.collect();
-        let named = client.parameters(&names).await?;
-        let named = named.into_iter().filter(|(_, names)| *names == image.id);
-        kept_by.extend(named.map(|(name, _)| format!("parameter {name}")));
+        let pointers = client.parameters(&names).await?.into_iter();
+        let pointers = pointers.filter(|(_, points_to)| *points_to == image.id);
+        kept_by.extend(pointers.map(|(name, _)| format!("parameter {name}")));
         Ok(kept_by)
     }
 

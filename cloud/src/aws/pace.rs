@@ -115,9 +115,9 @@ mod tests {
             while flying.front().is_some_and(|(at, _)| *at <= now) {
                 let (_, taken) = flying.pop_front().unwrap();
                 if taken {
-                    pace.arrived(now)
+                    pace.arrived(now);
                 } else {
-                    pace.throttled(now)
+                    pace.throttled(now);
                 }
             }
             while pace.when(flying.len(), now).is_some_and(|at| at <= now) {

@@ -31,7 +31,7 @@ impl Publisher {
                     "the region is not enabled for the account".to_owned(),
                 )),
                 Ok(None) => {
-                    findings.push(self.finding(client, "there is no such region".to_owned()))
+                    findings.push(self.finding(client, "there is no such region".to_owned()));
                 }
                 Err(error) => {
                     let mut finding = self.finding(client, crate::http::chain(error));

@@ -78,7 +78,7 @@ impl Publisher {
             url: format!("{}/", url(endpoint.as_deref(), "sts", desired.home())),
             region: desired.home().to_owned(),
         });
-        let source = Arc::new(Source::new(context, role));
+        let source = Arc::new(Source::new(options.http.clone(), context, role));
         let client = |region: &String| {
             Client::new(
                 options.http.clone(),

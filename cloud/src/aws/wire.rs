@@ -9,6 +9,7 @@ use image_manifest::Digest;
 use roxmltree::{Document, Node};
 
 use crate::api::{Answer, Call, Refusal, Verdict};
+use crate::escape::escape;
 use crate::http::Content;
 
 /// The digest of a body goes into the signature; without it the body is not signed.
@@ -34,29 +35,8 @@ pub(super) fn signed(what: String, method: Method, url: String, kind: &str, body
 
 /// Encodes a form.
 pub(super) fn form<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let mut text = String::new();
-    for (name, value) in pairs {
-        if !text.is_empty() {
-            text.push('&');
-        }
-        escape(name, &mut text);
-        text.push('=');
-        escape(value, &mut text);
-    }
-    text
-}
-
-fn escape(from: &str, text: &mut String) {
-    for byte in from.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push('%');
-            for digit in [byte >> 4, byte & 15] {
-                text.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
-            }
-        }
-    }
+    let pairs = pairs.map(|(name, value)| format!("{}={}", escape(name), escape(value)));
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 /// Reads XML, of which none of a cloud has a document type.

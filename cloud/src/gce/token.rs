@@ -14,8 +14,8 @@ use reqsign_google::{
 
 use super::target::Target;
 use crate::authorize::Authorize;
+use crate::authorize::github::Job;
 use crate::error::Error;
-use crate::escape::escape;
 use crate::provider::Pending;
 
 /// What tokens are asked for; what they may do is said by the roles of who asks.
@@ -144,18 +144,16 @@ impl ProvideCredential for Source {
 impl Federation {
     /// The file that describes this job's identity, as `google-github-actions/auth` writes it; here it is never on disk.
     fn file(&self, context: &Context) -> Option<String> {
-        let url = context.env_var("ACTIONS_ID_TOKEN_REQUEST_URL")?;
-        let token = context.env_var("ACTIONS_ID_TOKEN_REQUEST_TOKEN")?;
-        let joint = if url.contains('?') { '&' } else { '?' };
-        let audience = escape(&format!("https:{}", self.audience));
+        let job = Job::of(|name| context.env_var(name))?;
+        let audience = format!("https:{}", self.audience);
         let mut file = serde_json::json!({
             "type": "external_account",
             "audience": self.audience,
             "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
             "token_url": self.token_url,
             "credential_source": {
-                "url": format!("{url}{joint}audience={audience}"),
-                "headers": { "Authorization": format!("Bearer {token}") },
+                "url": job.url(&audience),
+                "headers": { "Authorization": job.authorization() },
                 "format": { "type": "json", "subject_token_field_name": "value" },
             },
         });

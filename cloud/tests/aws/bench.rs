@@ -85,7 +85,7 @@ impl Disk for Made {
             let length = left.min(buffer.len() - done);
             let data = self.kind(place / BlockMap::BLOCK) == Kind::Data;
             let fill = if data {
-                (place / BlockMap::BLOCK % 251 + 1) as u8
+                u8::try_from(place / BlockMap::BLOCK % 251 + 1).unwrap()
             } else {
                 0
             };

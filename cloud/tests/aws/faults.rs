@@ -246,7 +246,7 @@ async fn what_stands_in_the_way_is_told_before_the_first_byte() {
     bench.aws.rules(|rules| {
         rules
             .denied
-            .extend(["ec2:RegisterImage".to_owned(), "ec2:CopyImage".to_owned()])
+            .extend(["ec2:RegisterImage".to_owned(), "ec2:CopyImage".to_owned()]);
     });
     let mut publisher = bench.publisher();
     let findings = publisher.check().await.unwrap();

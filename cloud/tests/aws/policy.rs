@@ -18,8 +18,8 @@ async fn the_policy_allows_what_is_called_and_nothing_else() {
     let mut publisher = bench.publisher();
     publisher.check().await.unwrap();
     advance(&mut publisher).await.unwrap();
-    let published = publisher.inventory().await.unwrap();
-    publisher.deprecate(&published[0], 0).await.unwrap();
+    let there = publisher.inventory().await.unwrap();
+    publisher.deprecate(&there[0], 0).await.unwrap();
     // What only some runs do: another set of tags, a copy that is there twice, a public image.
     bench.target = bench.target.replace("team = 'boot'", "team = 'base'");
     bench.target.push_str("\npublic = true");

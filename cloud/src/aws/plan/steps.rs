@@ -170,9 +170,7 @@ impl Step {
                 ("tag", object.clone(), keys.join(", "))
             }
             Self::Deprecate { image, at, .. } => {
-                let at = at
-                    .map(minute)
-                    .unwrap_or_else(|| "from its creation on counted".to_owned());
+                let at = at.map_or_else(|| "counted from its creation on".to_owned(), minute);
                 ("deprecate-image", or_name(image), at)
             }
             Self::Protect { image, .. } => (

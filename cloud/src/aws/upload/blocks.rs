@@ -51,141 +51,192 @@ enum Then {
     End(Sent),
 }
 
+/// All that sending needs to remember.
+struct Sending<'a> {
+    upload: &'a Upload<'a>,
+    id: &'a str,
+    api: Api,
+    fresh: std::iter::Peekable<std::vec::IntoIter<Block>>,
+    again: VecDeque<(Instant, Block)>,
+    flying: JoinSet<Tried>,
+    pace: Pace,
+    begun: Instant,
+    /// When the last one arrived.
+    alive: Instant,
+    /// When notes were put on disk.
+    synced: Instant,
+    notes: Vec<Note>,
+    total: u64,
+    /// What was seen last of what did not arrive.
+    last: String,
+}
+
+impl Sending<'_> {
+    /// Sends as many as may be; returns when the next one may, if that is not up to an answer.
+    fn launch(&mut self) -> Option<Instant> {
+        while self.fresh.peek().is_some() || !self.again.is_empty() {
+            let now = Instant::now();
+            let paced = self.begun + self.pace.when(self.flying.len(), now - self.begun)?;
+            let due = self.again.front().map(|(due, _)| *due);
+            let at = match due {
+                Some(due) if due > now && self.fresh.peek().is_none() => due.max(paced),
+                _ => paced,
+            };
+            if at > now {
+                return Some(at);
+            }
+            let block = match due {
+                Some(due) if due <= now => self.again.pop_front().map(|(_, block)| block),
+                _ => self.fresh.next(),
+            };
+            self.pace.sent(now - self.begun);
+            self.flying
+                .spawn(self.upload.one(&self.api, self.id, block?));
+        }
+        None
+    }
+
+    fn is_done(&mut self) -> bool {
+        self.flying.is_empty() && self.again.is_empty() && self.fresh.peek().is_none()
+    }
+
+    /// Waits for the next answer; `None` when it is time to send.
+    async fn next(&mut self, wake: Option<Instant>) -> Result<Option<Tried>, Error> {
+        let stall = self.upload.bounds.stall;
+        tokio::select! {
+            Some(tried) = self.flying.join_next() => {
+                let tried = tried.map_err(|error| Error::Disk(std::io::Error::other(error)))?;
+                Ok(Some(tried))
+            }
+            () = sleep_until(wake) => Ok(None),
+            () = sleep_until(Some(self.alive + stall)) => Err(Error::Deadline {
+                what: format!("for blocks of {} to be taken", self.id),
+                waited: stall,
+                last: self.last.clone(),
+            }),
+        }
+    }
+
+    /// Takes what came of one try; ends with how sending ends.
+    async fn take(
+        &mut self,
+        (block, outcome): Tried,
+        journal: &mut Journal,
+        resumed: &mut Resumed,
+    ) -> Result<Option<Sent>, Error> {
+        let now = self.begun.elapsed();
+        let later = Instant::now() + self.upload.bounds.pause;
+        match outcome? {
+            (Outcome::Done(answer), digest) => {
+                if ebs::told(&answer).is_some_and(|told| told != digest.as_bytes()) {
+                    self.last = format!("block {} arrived broken", block.index);
+                    self.again.push_back((later, block.broken(&self.last)?));
+                    return Ok(None);
+                }
+                self.arrived(block.index, digest, journal, resumed)?;
+            }
+            (
+                Outcome::Later {
+                    throttled, error, ..
+                },
+                _,
+            ) => {
+                self.last = error.to_string();
+                if throttled == Throttled::Yes {
+                    self.pace.throttled(now);
+                    self.again.push_back((Instant::now(), block));
+                } else {
+                    let (id, block_index) = (self.id, block.index);
+                    tracing::debug!(snapshot = id, block = block_index, %error, "block is sent again");
+                    self.pace.lost();
+                    self.again.push_back((later, block));
+                }
+            }
+            (Outcome::Never(error), _) => {
+                self.last = error.to_string();
+                match self.upload.refused(self.id, block, error, resumed).await? {
+                    Then::Again(block) => self.again.push_back((later, block)),
+                    Then::End(sent) => return Ok(Some(sent)),
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes that a block arrived.
+    fn arrived(
+        &mut self,
+        index: u64,
+        digest: Digest,
+        journal: &mut Journal,
+        resumed: &mut Resumed,
+    ) -> Result<(), Error> {
+        self.pace.arrived(self.begun.elapsed());
+        self.alive = Instant::now();
+        resumed.blocks.insert(index, digest);
+        self.notes.push(Note::Block { index, digest });
+        if self.notes.len() >= BATCH || self.synced.elapsed() >= SYNC {
+            journal.add(&std::mem::take(&mut self.notes))?;
+            self.synced = Instant::now();
+            let done = resumed.blocks.len() as u64 * BlockMap::BLOCK;
+            let of = self.total * BlockMap::BLOCK;
+            self.upload.progress.bytes(self.upload.target, done, of);
+        }
+        Ok(())
+    }
+}
+
 impl Upload<'_> {
+    /// Sends all blocks that did not arrive yet.
     pub(super) async fn send(
         &self,
         id: &str,
         journal: &mut Journal,
         resumed: &mut Resumed,
     ) -> Result<Sent, Error> {
-        let mut notes = Vec::new();
-        let sent = self.send_all(id, journal, resumed, &mut notes).await;
-        journal.add(&notes)?;
+        let blocks = self.disk.blocks().written();
+        let missing = blocks.filter(|(index, _)| !resumed.blocks.contains_key(index));
+        let missing = missing.map(|(index, kind)| Block {
+            index,
+            kind,
+            broken: 0,
+        });
+        let missing: Vec<_> = missing.collect();
+        let begun = Instant::now();
+        let mut sending = Sending {
+            upload: self,
+            id,
+            api: self.client.api("ebs"),
+            total: (resumed.blocks.len() + missing.len()) as u64,
+            fresh: missing.into_iter().peekable(),
+            again: VecDeque::new(),
+            flying: JoinSet::new(),
+            pace: Pace::default(),
+            begun,
+            alive: begun,
+            synced: begun,
+            notes: Vec::new(),
+            last: "no answer".to_owned(),
+        };
+        let sent = Self::send_all(&mut sending, journal, resumed).await;
+        journal.add(&sending.notes)?;
         sent
     }
 
     async fn send_all(
-        &self,
-        id: &str,
+        sending: &mut Sending<'_>,
         journal: &mut Journal,
         resumed: &mut Resumed,
-        notes: &mut Vec<Note>,
     ) -> Result<Sent, Error> {
-        let api = self.client.api("ebs");
-        let total = self.disk.blocks().written().count() as u64;
-        let missing = self
-            .disk
-            .blocks()
-            .written()
-            .filter(|(index, _)| !resumed.blocks.contains_key(index));
-        let missing: Vec<_> = missing.collect();
-        let mut fresh = missing
-            .into_iter()
-            .map(|(index, kind)| Block {
-                index,
-                kind,
-                broken: 0,
-            })
-            .peekable();
-        let mut again: VecDeque<(Instant, Block)> = VecDeque::new();
-        let mut flying: JoinSet<Tried> = JoinSet::new();
-        let mut pace = Pace::default();
-        let begun = Instant::now();
-        let (mut alive, mut synced) = (begun, begun);
-        let mut last = "no answer".to_owned();
         loop {
-            let mut wake = None;
-            while fresh.peek().is_some() || !again.is_empty() {
-                let now = Instant::now();
-                let Some(at) = pace.when(flying.len(), now - begun) else {
-                    break;
-                };
-                let due = again.front().is_some_and(|(due, _)| *due <= now);
-                let at = match again.front() {
-                    Some((due, _)) if !due.le(&now) && fresh.peek().is_none() => {
-                        (*due - begun).max(at)
-                    }
-                    _ => at,
-                };
-                if at > now - begun {
-                    wake = Some(begun + at);
-                    break;
-                }
-                let next = if due {
-                    again.pop_front().map(|(_, block)| block)
-                } else {
-                    fresh.next()
-                };
-                let Some(block) = next else { break };
-                pace.sent(now - begun);
-                flying.spawn(self.one(&api, id, block));
-            }
-            if flying.is_empty() && fresh.peek().is_none() && again.is_empty() {
+            let wake = sending.launch();
+            if sending.is_done() {
                 return Ok(Sent::All);
             }
-            let stalled = alive + self.bounds.stall;
-            let tried = tokio::select! {
-                Some(tried) = flying.join_next() => tried,
-                () = sleep_until(wake) => continue,
-                () = sleep_until(Some(stalled)) => {
-                    return Err(Error::Deadline {
-                        what: format!("for blocks of {id} to be taken"),
-                        waited: self.bounds.stall,
-                        last,
-                    });
-                }
-            };
-            let (block, outcome) =
-                tried.map_err(|error| Error::Disk(std::io::Error::other(error)))?;
-            let now = begun.elapsed();
-            match outcome? {
-                (Outcome::Done(answer), digest) => {
-                    if ebs::told(&answer).is_some_and(|told| told != digest.as_bytes()) {
-                        last = format!("block {} arrived broken", block.index);
-                        again.push_back((Instant::now(), block.broken(&last)?));
-                        continue;
-                    }
-                    pace.arrived(now);
-                    alive = Instant::now();
-                    resumed.blocks.insert(block.index, digest);
-                    notes.push(Note::Block {
-                        index: block.index,
-                        digest,
-                    });
-                    if notes.len() >= BATCH || synced.elapsed() >= SYNC {
-                        journal.add(notes)?;
-                        notes.clear();
-                        synced = Instant::now();
-                        let done = resumed.blocks.len() as u64 * BlockMap::BLOCK;
-                        self.progress
-                            .bytes(self.target, done, total * BlockMap::BLOCK);
-                    }
-                }
-                (
-                    Outcome::Later {
-                        throttled: Throttled::Yes,
-                        ..
-                    },
-                    _,
-                ) => {
-                    pace.throttled(now);
-                    again.push_back((Instant::now(), block));
-                }
-                (Outcome::Later { error, .. }, _) => {
-                    tracing::debug!(snapshot = id, block = block.index, %error, "block is sent again");
-                    pace.lost();
-                    last = error.to_string();
-                    again.push_back((Instant::now() + self.bounds.pause, block));
-                }
-                (Outcome::Never(error), _) => {
-                    last = error.to_string();
-                    match self.refused(id, block, error, resumed).await? {
-                        Then::Again(block) => {
-                            again.push_back((Instant::now() + self.bounds.pause, block))
-                        }
-                        Then::End(sent) => return Ok(sent),
-                    }
-                }
+            if let Some(tried) = sending.next(wake).await?
+                && let Some(sent) = sending.take(tried, journal, resumed).await?
+            {
+                return Ok(sent);
             }
         }
     }
@@ -282,14 +333,15 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
+/// A block, empty.
+static ZEROS: [u8; 512 << 10] = [0; 512 << 10];
+
 /// Reads one block, filled with zeros behind the end of the disk.
 pub(super) async fn read(disk: Arc<dyn Disk>, index: u64) -> Result<(Bytes, Digest), Error> {
     let read = tokio::task::spawn_blocking(move || {
-        #[expect(clippy::cast_possible_truncation, reason = "half a MiB")]
-        let mut buffer = vec![0; BlockMap::BLOCK as usize];
+        let mut buffer = vec![0; ZEROS.len()];
         let at = index * BlockMap::BLOCK;
         let length = disk.blocks().size.saturating_sub(at).min(BlockMap::BLOCK);
-        #[expect(clippy::cast_possible_truncation, reason = "at most half a MiB")]
         let part = &mut buffer[..length as usize];
         disk.read_at(at, part)?;
         let digest = Digest::of(&buffer);
@@ -303,7 +355,6 @@ pub(super) async fn read(disk: Arc<dyn Disk>, index: u64) -> Result<(Bytes, Dige
 
 /// A block that must read as zero.
 fn zeros() -> (Bytes, Digest) {
-    static ZEROS: [u8; 512 << 10] = [0; 512 << 10];
     static DIGEST: std::sync::LazyLock<Digest> = std::sync::LazyLock::new(|| Digest::of(&ZEROS));
     (Bytes::from_static(&ZEROS), *DIGEST)
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Builder;
 use hyper::{Method, Request, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Environment, Token};
+use crate::authorize::github::Job;
 use crate::azure::percent::escape;
 use crate::http::{Content, Http};
 
@@ -65,13 +66,9 @@ impl Asking<'_> {
             let assertion = read.map_err(|error| format!("failed to read `{file}`: {error}"))?;
             return self.exchange(assertion.trim()).await;
         }
-        let github = (
-            variable("ACTIONS_ID_TOKEN_REQUEST_URL"),
-            variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN"),
-        );
-        if let (Some(url), Some(token), Some(_)) = (github.0, github.1, variable("AZURE_CLIENT_ID"))
-        {
-            let assertion = self.github(url, token).await?;
+        let job = Job::of(|name| self.environment.variable(name).map(str::to_owned));
+        if let (Some(job), Some(_)) = (job, variable("AZURE_CLIENT_ID")) {
+            let assertion = job.mint(self.http, EXCHANGE).await?;
             return self.exchange(&assertion).await;
         }
         if let Some(endpoint) = variable("IDENTITY_ENDPOINT") {
@@ -129,20 +126,6 @@ impl Asking<'_> {
         let content = Content::Bytes(Bytes::from(form.join("&")));
         let body = self.ask(host, head, content, PATIENCE, ATTEMPTS).await?;
         read(&body)
-    }
-
-    async fn github(&self, url: &str, token: &str) -> Result<String, String> {
-        let joint = if url.contains('?') { '&' } else { '?' };
-        let url = format!("{url}{joint}audience={}", escape(EXCHANGE));
-        let head = || {
-            let head = Request::builder().uri(url.as_str());
-            head.header(AUTHORIZATION, format!("Bearer {token}"))
-        };
-        let from = "GitHub's server of tokens";
-        let body = self.ask(from, head, Content::None, PATIENCE, ATTEMPTS);
-        let body: Value = serde_json::from_slice(&body.await?).unwrap_or_default();
-        let token = body["value"].as_str().map(str::to_owned);
-        token.ok_or_else(|| format!("{from} answers without a token"))
     }
 
     async fn identity(&self, endpoint: &str) -> Result<Token, String> {

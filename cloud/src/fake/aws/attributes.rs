@@ -201,9 +201,10 @@ fn snapshot_attribute(
         return Err(refused("InvalidParameterValue", attribute));
     }
     let accounts = snapshot(state, context, &id)?.accounts.iter();
-    let items: String = accounts
+    let items: Vec<_> = accounts
         .map(|account| format!("<item>{}</item>", element("userId", account)))
         .collect();
+    let items = items.concat();
     Ok(element("snapshotId", &id)
         + &format!("<createVolumePermission>{items}</createVolumePermission>"))
 }

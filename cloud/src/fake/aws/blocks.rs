@@ -108,7 +108,7 @@ impl Read for SnapshotDisk {
     }
 }
 
-/// The same noise at the same place, each time: SplitMix64 of the word's number.
+/// The same noise at the same place, each time: `SplitMix64` of the word's number.
 fn noise(at: u64, buffer: &mut [u8]) {
     for (index, byte) in buffer.iter_mut().enumerate() {
         let place = at + index as u64;

@@ -51,12 +51,9 @@ fn page(form: &mut Form, set: &str, found: &[String], ids: bool) -> Result<Strin
         .map_or(Ok(0), |token| token.parse::<usize>());
     let from = from.map_err(|_| refused("InvalidPaginationToken", "NextToken"))?;
     let most = most.unwrap_or(1000);
-    let page: String = found
-        .iter()
-        .skip(from)
-        .take(most)
-        .map(|item| format!("<item>{item}</item>"))
-        .collect();
+    let page = found.iter().skip(from).take(most);
+    let page: Vec<_> = page.map(|item| format!("<item>{item}</item>")).collect();
+    let page = page.concat();
     let next =
         (found.len() > from + most).then(|| element("nextToken", &(from + most).to_string()));
     Ok(format!("<{set}>{page}</{set}>{}", next.unwrap_or_default()))
@@ -186,10 +183,8 @@ fn image_item(image: &Image) -> String {
     );
     if !image.reason.is_empty() {
         let code = element("code", "Client.Failure");
-        item.push_str(&format!(
-            "<stateReason>{code}{}</stateReason>",
-            element("message", &image.reason)
-        ));
+        let reason = code + &element("message", &image.reason);
+        item.extend(["<stateReason>", &reason, "</stateReason>"]);
     }
     let ebs = [
         element("snapshotId", &image.snapshot),
@@ -199,10 +194,9 @@ fn image_item(image: &Image) -> String {
         element("encrypted", if image.encrypted { "true" } else { "false" }),
     ];
     let device = element("deviceName", &image.root);
-    item.push_str(&format!(
-        "<blockDeviceMapping><item>{device}<ebs>{}</ebs></item></blockDeviceMapping>",
-        ebs.concat()
-    ));
+    let ebs = ["<ebs>", &ebs.concat(), "</ebs>"].concat();
+    let mapping = ["<item>", &device, &ebs, "</item>"].concat();
+    item.extend(["<blockDeviceMapping>", &mapping, "</blockDeviceMapping>"]);
     item.push_str(&tag_set(&image.tags));
     item
 }

@@ -1,6 +1,6 @@
 //! EBS direct, as strict as its documentation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -97,7 +97,7 @@ fn start(state: &mut State, context: &Context, request: &Request) -> Result<Repl
         return Ok(started(id, status, begun, start.volume_size));
     }
     let id = state.id("snap");
-    let blocks = Blocks::new().map_err(broken)?;
+    let blocks = Blocks::new().map_err(|error| broken(&error))?;
     let snapshot = Snapshot {
         id: id.clone(),
         region: context.region.clone(),
@@ -111,7 +111,7 @@ fn start(state: &mut State, context: &Context, request: &Request) -> Result<Repl
             .into_iter()
             .map(|tag| (tag.key, tag.value))
             .collect(),
-        accounts: Default::default(),
+        accounts: BTreeSet::default(),
         sealed: false,
         pending: state.rules.pending,
         hidden: state.rules.hidden,
@@ -182,7 +182,7 @@ fn check_start(start: &Start) -> Result<(), Refused> {
     Ok(())
 }
 
-fn broken(error: io::Error) -> Refused {
+fn broken(error: &io::Error) -> Refused {
     Refused {
         status: 500,
         code: "InternalServerException",
@@ -270,7 +270,7 @@ fn put(
     snapshot
         .blocks
         .write(index, &request.body, digest)
-        .map_err(broken)?;
+        .map_err(|error| broken(&error))?;
     let reply = Reply::empty(201).with("x-amz-checksum", STANDARD.encode(told));
     Ok(reply.with("x-amz-checksum-algorithm", "SHA256"))
 }
@@ -384,6 +384,10 @@ fn get(
         .with("x-amz-data-length", BLOCK.to_string())
         .with("x-amz-checksum", STANDARD.encode(digest.as_bytes()))
         .with("x-amz-checksum-algorithm", "SHA256");
-    reply.body = snapshot.blocks.read(index).map_err(broken)?.into();
+    reply.body = snapshot
+        .blocks
+        .read(index)
+        .map_err(|error| broken(&error))?
+        .into();
     Ok(reply)
 }

@@ -1,6 +1,6 @@
 //! EC2: images and snapshots made, copied and removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::form::{Form, escape};
@@ -232,7 +232,7 @@ fn copy(state: &mut State, context: &Context, form: &mut Form) -> Result<String,
         region: context.region.clone(),
         key: key.or_else(|| from.key.clone()),
         tags: tags.remove("snapshot").unwrap_or_default(),
-        accounts: Default::default(),
+        accounts: BTreeSet::default(),
         description: format!("Copied for DestinationAmi from SourceAmi {source}"),
         begun: now(),
         pending: state.rules.pending,
@@ -252,7 +252,7 @@ fn copy(state: &mut State, context: &Context, form: &mut Form) -> Result<String,
         tags: tags.remove("image").unwrap_or_default(),
         deprecated: None,
         protected: false,
-        grants: Default::default(),
+        grants: BTreeSet::default(),
         pending: state.rules.pending,
         hidden: state.rules.hidden,
         unknown: state.rules.hidden,

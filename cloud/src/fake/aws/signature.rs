@@ -5,9 +5,9 @@ use reqsign_core::hash::{hex_hmac_sha256, hex_sha256, hmac_sha256};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::form::encode;
 use super::state::State;
 use super::{Context, Refused};
+use crate::escape::escape;
 use crate::fake::server::Request;
 
 /// Region and interface that a request is signed for.
@@ -140,7 +140,7 @@ fn canonical(request: &Request, signed: &[&str], names: &str, payload: &str) -> 
     let mut query: Vec<_> = request
         .query
         .iter()
-        .map(|(name, value)| (encode(name), encode(value)))
+        .map(|(name, value)| (escape(name), escape(value)))
         .collect();
     query.sort();
     let query: Vec<_> = query
