@@ -95,21 +95,26 @@ async fn what_was_sent_before_a_kill_is_not_sent_again() {
 
 #[tokio::test]
 async fn two_publishers_at_once_end_with_one_of_each() {
-    for (lines, count) in [(IMAGE, 1), (VERSION, 2)] {
+    let races = (0..16).flat_map(|delay| [(IMAGE, 1, delay), (VERSION, 2, delay)]);
+    for (lines, count, delay) in races {
         let lab = Lab::new().await;
         lab.azure.mood(|mood| mood.slow = 3);
         let subject = subject(1);
         let other = tempfile::tempdir().unwrap();
         let mut one = lab.publisher(lines, &subject);
         let mut two = lab.publisher_with(lines, &subject, &secret(), other.path());
-        let (one, two) = tokio::join!(publish(&mut one), publish(&mut two));
-        one.unwrap();
-        two.unwrap();
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(delay * 4)).await;
+            publish(&mut two).await
+        };
+        let (one, two) = tokio::join!(publish(&mut one), late);
+        one.unwrap_or_else(|error| panic!("{delay}: {error}"));
+        two.unwrap_or_else(|error| panic!("{delay}: {error}"));
         let (paths, blobs) = lab.left();
         assert_eq!(
             (paths.len(), blobs.len()),
             (count, 0),
-            "{paths:?} {blobs:?}"
+            "{delay}: {paths:?} {blobs:?}"
         );
     }
 }
