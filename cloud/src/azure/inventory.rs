@@ -153,7 +153,10 @@ impl Publisher {
         let users = self.users().await?;
         let keepers = keepers(&object, &users, OffsetDateTime::now_utc());
         if !keepers.is_empty() {
-            return Err(kept(&published.id, &keepers));
+            return Err(Error::Kept {
+                what: format!("`{}`", published.id),
+                by: keepers,
+            });
         }
         self.delete(&object.path, &Silent).await
     }
@@ -230,14 +233,6 @@ fn keepers(object: &Object, users: &Users, now: OffsetDateTime) -> Vec<String> {
     keepers
         .extend(unknown.map(|permission| format!("maybe somebody: asking needs `{permission}`")));
     keepers
-}
-
-fn kept(id: &str, keepers: &[String]) -> Error {
-    Error::Mismatch {
-        what: format!("`{id}`"),
-        found: format!("kept by {}", keepers.join(", ")),
-        expected: "kept by nobody".to_owned(),
-    }
 }
 
 fn created(object: &Object) -> i64 {
