@@ -121,10 +121,20 @@ impl Client {
         set: &str,
         read: fn(Node<'_, '_>) -> T,
     ) -> Result<Vec<T>, Error> {
+        self.pages(query.with("MaxResults", PAGE), set, read).await
+    }
+
+    /// All pages of a list.
+    async fn pages<T>(
+        &self,
+        query: Query,
+        set: &str,
+        read: fn(Node<'_, '_>) -> T,
+    ) -> Result<Vec<T>, Error> {
         let mut found = Vec::new();
         let mut next: Option<String> = None;
         for _ in 0..PAGES {
-            let mut page = query.clone().with("MaxResults", PAGE);
+            let mut page = query.clone();
             if let Some(token) = &next {
                 page = page.with("NextToken", token);
             }
@@ -192,12 +202,13 @@ impl Client {
         let query = query
             .list("ImageId", [image])
             .with("IncludeAllResourceTypes", "true");
-        let text = self.ec2(query).await?;
-        let document = wire::document(&text).ok_or_else(|| malformed("imageReferenceSet"))?;
-        let items = wire::items(document.root_element(), "imageReferenceSet");
-        Ok(items
-            .filter_map(|item| wire::text(item, "arn").map(str::to_owned))
-            .collect())
+        let arn = |item: Node<'_, '_>| wire::text(item, "arn").map(str::to_owned);
+        let found = self.pages(query, "imageReferenceSet", arn).await?;
+        // One that cannot be named is one, too.
+        let named = found
+            .into_iter()
+            .map(|arn| arn.unwrap_or_else(|| "something".to_owned()));
+        Ok(named.collect())
     }
 
     /// Whether images of this region may be shared with everybody.
