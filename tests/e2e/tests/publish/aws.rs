@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -142,7 +142,7 @@ fn serve(program: PathBuf, arguments: &[&str], variables: &[&str]) -> (Peer, Str
     while TcpStream::connect(address).is_err() {
         let ended = peer.0.try_wait().expect("its state");
         assert!(
-            ended.is_none() && begun.elapsed() < Duration::from_secs(60),
+            ended.is_none() && begun.elapsed() < Duration::from_mins(1),
             "{server:?} does not listen: {ended:?}"
         );
         std::thread::sleep(Duration::from_millis(50));
@@ -164,7 +164,7 @@ struct Mirror {
 }
 
 impl Mirror {
-    fn start(python: &PathBuf, fake: &str, witness: &str, calls: &str) -> Self {
+    fn start(python: &Path, fake: &str, witness: &str, calls: &str) -> Self {
         let mut mirror = Command::new(python);
         mirror.arg(script()).args(["mirror", fake, witness, calls]);
         mirror.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -188,7 +188,7 @@ impl Mirror {
     }
 }
 
-fn read(python: &PathBuf, url: &str, keys: [&str; 2], parts: &[&str]) -> Value {
+fn read(python: &Path, url: &str, keys: [&str; 2], parts: &[&str]) -> Value {
     let mut reader = Command::new(python);
     reader
         .arg(script())
