@@ -14,6 +14,7 @@ pub mod hosts;
 pub mod images;
 pub mod namespace;
 pub mod network;
+pub mod npm;
 pub mod poll;
 pub mod process;
 pub mod python;

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 
+use crate::npm;
 use crate::python;
 use crate::state::State;
 use crate::tools::{self, Need};
@@ -68,6 +69,9 @@ pub enum Error {
     /// Test peers of Python are missing.
     #[error(transparent)]
     Python(#[from] python::Error),
+    /// Test peers of npm are missing.
+    #[error(transparent)]
+    Npm(#[from] npm::Error),
     /// The product does not build.
     #[error(transparent)]
     Workspace(#[from] workspace::Error),
@@ -96,6 +100,7 @@ pub fn run(
     if install {
         let requirements = workspace.root.join("tests/e2e/requirements.txt");
         python::Environment::of(state).ensure(&requirements)?;
+        npm::Peers::of(state).ensure(&workspace.root.join("tests/e2e/npm"))?;
     }
     workspace.build()?;
     let chosen = |suite: &Suite| only.is_empty() || only.contains(suite);

@@ -29,7 +29,7 @@ const RACK: [(&str, &str); 6] = [
     ("unshare", "util-linux"),
 ];
 
-const TESTS: [(&str, &str); 42] = [
+const TESTS: [(&str, &str); 44] = [
     ("age", "age"),
     ("ar", "binutils"),
     ("atftp", "atftp"),
@@ -54,6 +54,8 @@ const TESTS: [(&str, &str); 42] = [
     ("ipmitool", "ipmitool"),
     ("jq", "jq"),
     ("mcopy", "mtools"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
     ("openssl", "openssl"),
     ("perfdhcp", "kea-admin"),
     ("podman", "podman"),

@@ -3,6 +3,7 @@
 //! It refuses to speak with anybody but servers of its own on the loopback.
 
 mod aws;
+mod azure;
 mod clouds;
 mod desk;
 mod registries;
