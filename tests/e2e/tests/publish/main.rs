@@ -7,5 +7,6 @@ mod azure;
 mod clouds;
 mod desk;
 mod registries;
+mod storage;
 mod terraform;
 mod workflow;
