@@ -18,7 +18,7 @@ use super::targets::{TargetArgs, failed};
 use super::{print, print_json};
 
 /// Bytes of what clouds call a gigabyte.
-const GIGABYTE: f64 = (1u64 << 30) as f64;
+const GIGABYTE: f64 = 1_073_741_824.0;
 
 #[derive(Debug, Args)]
 pub(super) struct PruneArgs {

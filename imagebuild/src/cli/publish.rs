@@ -298,9 +298,10 @@ impl<'a> Course<'a> {
         if self.key.is_none() {
             tracing::warn!("the record is not signed: give a key with `--key` or `IMAGEBUILD_KEY`");
         }
-        let failures = match failures.is_empty() {
-            true => self.attach_record(&progress)?,
-            false => failures,
+        let failures = if failures.is_empty() {
+            self.attach_record(&progress)?
+        } else {
+            failures
         };
         self.tell(&record)?;
         match together(failures, asked.len()) {

@@ -195,7 +195,7 @@ fn a_rack_that_is_told_to_end_takes_its_hosts_along() {
         .spawn()
         .expect("the lab starts");
     let host = Folder::of(state.path(), "bios1");
-    let started = poll::until(Duration::from_secs(60), || host.power_events().pop());
+    let started = poll::until(Duration::from_mins(1), || host.power_events().pop());
     let host = started.and_then(|event| Recorded::now("bios1", event.process?));
     assert!(host.is_some_and(|host| host.is_alive()), "the host runs");
     let lab = i32::try_from(up.id()).expect("a process id");

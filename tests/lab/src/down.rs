@@ -16,6 +16,7 @@ pub fn down(state: &State) -> Result<usize, Error> {
 }
 
 /// Ends everything, recorded or not, and says how many processes there were.
+#[must_use]
 pub fn end_all(state: &State) -> usize {
     let mut ended = 0;
     // A damaged record is no reason to leave anything running: the mark finds all of it.

@@ -322,7 +322,7 @@ impl Drop for Rack<'_> {
             return;
         }
         // Not only what was recorded: a host outlives its BMC when that is killed.
-        down::end_all(self.state);
+        let _ended = down::end_all(self.state);
         // The consoles and the appliance's log stay for whoever wants to know why.
         if let Err(error) = self.state.forget_running() {
             eprintln!("lab: {error}");

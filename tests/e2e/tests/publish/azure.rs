@@ -105,7 +105,7 @@ impl Azurite {
             blobs: Blobs { url, world },
         };
         let answers = || TcpStream::connect(address).ok();
-        let answers = poll::until(Duration::from_secs(60), answers);
+        let answers = poll::until(Duration::from_mins(1), answers);
         assert!(answers.is_some(), "azurite answers");
         Some(azurite)
     }
