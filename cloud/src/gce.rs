@@ -15,6 +15,7 @@ mod policy;
 mod publisher;
 mod storage;
 mod target;
+mod templates;
 mod token;
 mod upload;
 
@@ -22,3 +23,4 @@ pub use judge::PERMISSIONS;
 pub use plan::{Action, Desired, Image, Object, Observed, plan};
 pub use publisher::Publisher;
 pub use target::{Endpoints, Target};
+pub use templates::PERMISSION as PRUNE_PERMISSION;

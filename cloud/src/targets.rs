@@ -95,6 +95,24 @@ impl Targets {
                     .to_owned(),
             );
         }
+        let mut projects = BTreeSet::new();
+        for target in &self.gce {
+            if !projects.insert(&target.project) {
+                problems.push(format!(
+                    "target `{}`: another target is of project `{}`, too; they would remove and replace each other's images",
+                    target.name, target.project
+                ));
+            }
+        }
+        let mut projects = BTreeSet::new();
+        for target in &self.glance {
+            if !projects.insert(&target.openrc) {
+                problems.push(format!(
+                    "target `{}`: another target has the same credentials; give each project an `openrc` of its own",
+                    target.name
+                ));
+            }
+        }
         let mut add = |name: &str, found: Vec<String>| {
             let found = found.into_iter();
             problems.extend(found.map(|problem| format!("target `{name}`: {problem}")));
@@ -152,6 +170,11 @@ mod tests {
                 "an unknown key",
                 registry("a") + "secret = \"x\"\n",
                 "line 4",
+            ),
+            (
+                "one project twice",
+                "[[glance]]\nname = \"a\"\n[[glance]]\nname = \"b\"\n".to_owned(),
+                "target `b`: another target has the same credentials",
             ),
             (
                 "no repository",

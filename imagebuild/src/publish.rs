@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use cloud::provider::Provider;
 use cloud::{Options, Subject, Targets, aws, azure, gce, glance};
-use image_manifest::Digest;
 use image_manifest::layout::{self, Found, Layout};
 
 use crate::forms::{self, Disk};
@@ -37,14 +36,6 @@ pub enum Error {
     /// A cloud could not be used.
     #[error(transparent)]
     Cloud(#[from] cloud::Error),
-    /// The record could not be read.
-    #[error("publish record {} cannot be used", statement.short())]
-    Record {
-        /// What it is attached by.
-        statement: Digest,
-        /// Why.
-        source: cloud::record::Error,
-    },
     /// A version that no cloud would take.
     #[error(
         "version `{0}` is refused: it has 1 to 63 of `a-z`, `0-9`, `.` and `-`, and begins with a letter or digit"

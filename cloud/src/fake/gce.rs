@@ -45,6 +45,7 @@ pub struct State {
     objects: BTreeMap<String, Object>,
     sessions: BTreeMap<String, Session>,
     images: BTreeMap<String, Stored>,
+    templates: Vec<Value>,
     operations: BTreeMap<String, Operation>,
     requests: BTreeMap<String, (Bytes, String)>,
     tokens: BTreeSet<String>,
@@ -142,6 +143,14 @@ impl Gce {
         }
     }
 
+    /// An instance template that names an image.
+    pub fn put_template(&self, name: &str, image: &str) {
+        let source = format!("projects/{}/global/images/{image}", self.project);
+        let disk = json!({ "boot": true, "initializeParams": { "sourceImage": source } });
+        let template = json!({ "name": name, "properties": { "disks": [disk] } });
+        self.state().templates.push(template);
+    }
+
     /// Makes every token that was given out worthless.
     pub fn expire_tokens(&self) {
         self.state().tokens.clear();
@@ -216,6 +225,11 @@ fn call(request: &Request) -> (&'static str, Kind, &'static str) {
             reading,
             "compute.images.getIamPolicy",
         ),
+        "GET" if last == "instanceTemplates" => (
+            "compute:templates",
+            reading,
+            "compute.instanceTemplates.list",
+        ),
         "GET" if last == "images" => ("compute:list", reading, "compute.images.list"),
         "GET" if path.contains("/global/images/") => ("compute:get", reading, "compute.images.get"),
         "GET" => ("compute:project", reading, "compute.projects.get"),
@@ -279,6 +293,10 @@ impl Service for Gce {
             }
             label if label.starts_with("storage:") => {
                 objects::answer(&mut state, &self.bucket, label, request)
+            }
+            "compute:templates" => {
+                let list = json!({ "instanceTemplates": state.templates });
+                Reply::json(200, &json!({ "items": { "global": list } }))
             }
             label if label.starts_with("compute:") => {
                 images::answer(&mut state, (&self.project, &self.bucket), label, request)

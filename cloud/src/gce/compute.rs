@@ -29,7 +29,7 @@ const OPERATION: Patience = Patience {
     ..Patience::task(Duration::from_mins(45))
 };
 /// Pages of a list that are read at most.
-const PAGES: usize = 200;
+pub(super) const PAGES: usize = 200;
 
 /// The images of one project.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ impl Compute {
         )
     }
 
-    async fn read<T: DeserializeOwned>(
+    pub(super) async fn read<T: DeserializeOwned>(
         &self,
         what: String,
         rest: &str,

@@ -1,7 +1,7 @@
 //! Which images of this name a project has, who keeps each, and their removal.
 //!
-//! It refuses to remove what a family points to or what is shared with more than the target says. Whether disks are made of
-//! an image cannot be asked, and does not matter to them: a disk does not need its image any more.
+//! It refuses to remove what a family points to, what an instance template names, and what is shared with more than the target
+//! says. Disks that were made of an image do not need it any more.
 
 use std::time::Instant;
 
@@ -9,14 +9,15 @@ use time::OffsetDateTime;
 
 use super::plan::{Deprecated, Image, LABEL_IMAGE, LABEL_MANIFEST};
 use super::publisher::{Publisher, READY};
+use super::templates::Templates;
 use crate::error::Error;
 use crate::patience::chance;
 use crate::provider::Published;
 use crate::subject::manifest_of;
 
 impl Publisher {
-    async fn published(&self, image: &Image) -> Result<Published, Error> {
-        let mut kept_by = Vec::new();
+    async fn published(&self, image: &Image, templates: &Templates) -> Result<Published, Error> {
+        let mut kept_by = templates.keepers(&self.desired.project, &image.name);
         if let Some(family) = &image.family
             && self.head(family).await?.as_ref() == Some(&image.name)
         {
@@ -74,9 +75,10 @@ impl Publisher {
             .compute
             .images(&format!("labels.{LABEL_IMAGE} = \"{name}\""))
             .await?;
+        let templates = self.compute.templates().await?;
         let mut published = Vec::new();
         for image in &found {
-            published.push(self.published(image).await?);
+            published.push(self.published(image, &templates).await?);
         }
         Ok(published)
     }
@@ -90,7 +92,8 @@ impl Publisher {
                 what: format!("image `{}`", published.name),
             });
         }
-        let now = self.published(&image).await?;
+        let templates = self.compute.templates().await?;
+        let now = self.published(&image, &templates).await?;
         if !now.kept_by.is_empty() {
             return Err(Error::Kept {
                 what: format!("image `{}`", now.name),

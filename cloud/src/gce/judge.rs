@@ -4,10 +4,11 @@
 
 use serde::Deserialize;
 
+use super::templates::PERMISSION as PRUNE_PERMISSION;
 use crate::api::{Answer, Call, Refusal, Verdict};
 use crate::error::Error;
 
-/// Everything that publishing, promoting and pruning may need; the custom role in `cloud/README.md` is this list.
+/// Everything that publishing and promoting may need; with what pruning asks, the custom role in `cloud/README.md` is this list.
 ///
 /// Whoever may not list objects is told of one that is not there that it is forbidden.
 pub const PERMISSIONS: [&str; 15] = [
@@ -125,6 +126,7 @@ fn needed(call: &Call) -> &'static str {
         ("GET", _) if storage => "storage.objects.get",
         ("GET", "getIamPolicy") => "compute.images.getIamPolicy",
         ("GET", "images") => "compute.images.list",
+        ("GET", "instanceTemplates") => PRUNE_PERMISSION,
         ("GET", _) if url.contains("/operations/") => "compute.globalOperations.get",
         ("GET", _) if url.contains("/images/") => "compute.images.get",
         ("GET", _) => "compute.projects.get",
@@ -154,7 +156,10 @@ mod tests {
             .lines()
             .skip(1)
             .map_while(|line| line.strip_prefix("- "));
-        assert_eq!(listed.collect::<Vec<_>>(), PERMISSIONS);
+        let mut wanted = PERMISSIONS.to_vec();
+        wanted.push(PRUNE_PERMISSION);
+        wanted.sort_unstable();
+        assert_eq!(listed.collect::<Vec<_>>(), wanted);
     }
 
     #[test]

@@ -114,6 +114,30 @@ async fn others_of_a_policy_stay() {
 }
 
 #[tokio::test]
+async fn what_a_template_names_or_may_name_stays() {
+    let shop = Shop::open().await;
+    for version in ["1", "2"] {
+        forms::publish(&mut shop.publisher(version)).await.unwrap();
+    }
+    let mut publisher = shop.publisher("2");
+    let all = publisher.inventory().await.unwrap();
+    assert_eq!(all[0].kept_by, [""; 0]);
+    shop.cloud.put_template("web", "host-1-amd64");
+    let refused = publisher.remove(&all[0]).await.unwrap_err();
+    let by = ["instance template `web`"];
+    assert!(
+        matches!(&refused, Error::Kept { by: found, .. } if *found == by),
+        "{refused}"
+    );
+    shop.cloud
+        .state()
+        .denied
+        .insert("compute.instanceTemplates.list".to_owned());
+    let all = publisher.inventory().await.unwrap();
+    assert!(all.iter().all(|one| !one.kept_by.is_empty()), "{all:?}");
+}
+
+#[tokio::test]
 async fn what_nobody_keeps_is_removed() {
     let shop = Shop::open().await;
     for version in ["1", "2", "3"] {

@@ -64,8 +64,7 @@ pub(super) fn run(args: &DeprecateArgs) -> Result<(), Failure> {
     let mut publication = args.targets.publication(&image, &list)?;
     let runtime = Runtime::new().map_err(Failure::Start)?;
     let now = OffsetDateTime::now_utc().unix_timestamp();
-    // No cloud takes a time that is over by the time that it is told.
-    let from = args.from.unwrap_or(now + 60);
+    let from = args.from.unwrap_or(now);
     let manifest = image.found.digest.to_string();
     let chosen = runtime.block_on(async {
         let all = publication.inventory().await.whole().map_err(failed)?;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use cloud::Published;
+use cloud::publish::{Failed, together};
 use imagebuild::publish::retention::{Judged, Rules, judge};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -101,22 +103,26 @@ pub(super) fn run(args: &PruneArgs) -> Result<(), Failure> {
             .map(|found| found.digest.to_string())
             .collect(),
     };
-    let judged = runtime.block_on(async {
+    let (judged, failures) = runtime.block_on(async {
         let all = publication.inventory().await.whole().map_err(failed)?;
         let all = all.into_iter().flat_map(|(_, images)| images);
-        let judged = judge(all.collect(), &rules);
+        let mut judged = judge(all.collect(), &rules);
+        let mut failures = Vec::new();
         let going = judged
-            .iter()
+            .iter_mut()
             .filter(|one| args.delete && one.stays.is_empty());
         for one in going {
-            publication.remove(&one.published).await.map_err(failed)?;
-            tracing::info!(
-                id = one.published.id,
-                place = one.published.place,
-                "removed"
-            );
+            let Published { id, place, .. } = &one.published;
+            match publication.remove(&one.published).await {
+                Ok(()) => tracing::info!(id, place, "removed"),
+                Err(error) => {
+                    one.stays.push(error.to_string());
+                    let target = one.published.target.clone();
+                    failures.push(Failed { target, error });
+                }
+            }
         }
-        Ok::<_, Failure>(judged)
+        Ok::<_, Failure>((judged, failures))
     })?;
     let going = || judged.iter().filter(|one| one.stays.is_empty());
     let outcome = Outcome {
@@ -129,9 +135,15 @@ pub(super) fn run(args: &PruneArgs) -> Result<(), Failure> {
         currency: prices.as_ref().map(|prices| prices.currency.as_str()),
     };
     if args.json {
-        return print_json(&outcome);
+        print_json(&outcome)?;
+    } else {
+        tell(&outcome)?;
     }
-    tell(&outcome)
+    // What was not removed stays in the clouds and in the output; the others are gone.
+    match together(failures, judged.len()) {
+        Some(error) => Err(failed(error)),
+        None => Ok(()),
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a price has few digits")]

@@ -68,6 +68,12 @@ pub(super) struct PromoteArgs {
     /// The stage that it is taken to.
     #[arg(long, value_name = "STAGE", value_enum, default_value_t = StageWord::Current)]
     to: StageWord,
+    /// Whether its disk is booted here first, unless these bytes were booted before.
+    #[arg(long, value_enum, default_value_t = BootCheck::Here)]
+    boot_check: BootCheck,
+    /// How long the host may take until it has come to a verdict, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    boot_timeout: u64,
     /// Print what would be done; change nothing.
     #[arg(long, visible_alias = "dry-run")]
     plan: bool,
@@ -189,6 +195,9 @@ pub(super) fn promote(args: &PromoteArgs) -> Result<(), Failure> {
         return refuse(&findings);
     }
     refuse(&findings)?;
+    if args.boot_check == BootCheck::Here {
+        prove(&course.image, Duration::from_secs(args.boot_timeout))?;
+    }
     course.finish(args.to.into())
 }
 

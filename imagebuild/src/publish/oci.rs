@@ -257,7 +257,16 @@ impl Provider for Publisher {
         Box::pin(async move {
             match stage {
                 Stage::Private if self.plan().iter().any(|step| step.stage == stage) => {
-                    self.send(progress).await.map_err(told)
+                    self.send(progress).await.map_err(told)?;
+                    let plan = self.plan();
+                    match plan.iter().find(|step| step.stage == stage) {
+                        None => Ok(()),
+                        Some(step) => Err(cloud::Error::Mismatch {
+                            what: format!("`{}`", self.session.repository),
+                            found: format!("without `{}`", step.object),
+                            expected: "all that was sent".to_owned(),
+                        }),
+                    }
                 }
                 Stage::Current => {
                     let moving = self.moving.clone();

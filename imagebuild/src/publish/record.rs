@@ -58,7 +58,10 @@ pub fn write(image: &Image, came: Came, key: Option<&PrivateKey>) -> Result<Reco
         unfinished: came.unfinished,
         receipts: came.receipts,
     };
-    if let Some(earlier) = of(&image.store, &image.found.digest, &Trust::Anybody)? {
+    // What is signed here is vouched for here: only what the same key signed before is taken over.
+    let own = key.map(|key| [key.public()]);
+    let trust = own.as_ref().map_or(Trust::Anybody, |own| Trust::Keys(own));
+    if let Some(earlier) = of(&image.store, &image.found.digest, &trust)? {
         record = record.with_others_of(&earlier, &came.asked);
     }
     let sign = key.map(|key| |bytes: &[u8]| key.sign(bytes));
@@ -79,7 +82,7 @@ pub fn write(image: &Image, came: Came, key: Option<&PrivateKey>) -> Result<Reco
 /// The record of an image, when there is one.
 ///
 /// # Errors
-/// When the store cannot be read, or a record is not trusted.
+/// When the store cannot be read.
 pub fn of(store: &Layout, manifest: &Digest, trust: &Trust<'_>) -> Result<Option<Record>, Error> {
     let records = all(store, trust)?.into_iter();
     let mut records = records.filter(|record| record.manifest == *manifest);
@@ -89,7 +92,7 @@ pub fn of(store: &Layout, manifest: &Digest, trust: &Trust<'_>) -> Result<Option
 /// Finds every record of a store that knows a digest, an id or a name, and as what.
 ///
 /// # Errors
-/// When the store cannot be read, or a record is not trusted.
+/// When the store cannot be read.
 pub fn find(
     store: &Layout,
     what: &str,
@@ -103,7 +106,7 @@ pub fn find(
     Ok(known.collect())
 }
 
-/// All records of a store, one for each image: the one that says most, where a registry gave several.
+/// All records of a store that are trusted, one for each image: the one that says most, where a registry gave several.
 fn all(store: &Layout, trust: &Trust<'_>) -> Result<Vec<Record>, Error> {
     let mut best: BTreeMap<Digest, Record> = BTreeMap::new();
     for entry in store.entries()? {
@@ -117,10 +120,14 @@ fn all(store: &Layout, trust: &Trust<'_>) -> Result<Vec<Record>, Error> {
                 keys.iter().any(|key| key.verify(bytes, signature))
             }),
         });
-        let record = record.map_err(|source| Error::Record {
-            statement: entry.digest,
-            source,
-        })?;
+        let record = match record {
+            Ok(record) => record,
+            // One that somebody else left there is no reason to know nothing of the others.
+            Err(error) => {
+                tracing::warn!(statement = %entry.digest, %error, "left out a publish record");
+                continue;
+            }
+        };
         let says = |record: &Record| (record.stage, record.receipts.len());
         match best.get(&record.manifest) {
             Some(other) if says(other) >= says(&record) => {}

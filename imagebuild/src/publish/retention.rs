@@ -46,7 +46,9 @@ pub fn judge(mut images: Vec<Published>, rules: &Rules) -> Vec<Judged> {
         if *rank <= rules.keep {
             stays.push(format!("one of the newest {}", rules.keep));
         }
-        if published.created >= rules.before {
+        if published.created <= 0 {
+            stays.push("its age is not known".to_owned());
+        } else if published.created >= rules.before {
             stays.push("young".to_owned());
         }
         if rules.manifests.contains(&published.manifest) {
@@ -84,6 +86,7 @@ mod tests {
             image("a", "newest", 4, &[]),
             image("b", "only", 1, &[]),
             image("a", "young", 100, &[]),
+            image("a", "ageless", 0, &[]),
         ];
         let rules = Rules {
             keep: 2,
@@ -106,6 +109,7 @@ mod tests {
             ("newest", "one of the newest 2"),
             ("young", "one of the newest 2, young"),
             ("only", "one of the newest 2"),
+            ("ageless", "its age is not known"),
         ];
         for (id, expected) in cases {
             assert_eq!(stays(id), expected, "{id}");
