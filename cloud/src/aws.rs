@@ -9,6 +9,7 @@ mod ebs;
 mod ec2;
 mod execute;
 mod inventory;
+mod left;
 mod pace;
 mod plan;
 mod preflight;

@@ -23,6 +23,9 @@ use crate::provider::Pending;
 
 /// Who is asked for, in Amazon's default trust policies for GitHub.
 const AUDIENCE: &str = "sts.amazonaws.com";
+/// How often the token service is asked where that may help, and what lies between: the first pause, which doubles.
+const ATTEMPTS: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(200);
 /// Credentials that were loaded this recently are not blamed for the refusal of a request that was signed before them.
 const SETTLED: Duration = Duration::from_millis(100);
 
@@ -93,7 +96,23 @@ impl Source {
             .ok_or_else(|| lacking("none in the environment, profiles, files or instance metadata"))
     }
 
+    /// Takes a role on, again where that may help: a publish of hours does not end because a server rests for a second.
     async fn assumed(&self, role: &Role) -> Result<Credential, Error> {
+        let mut last = String::new();
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(PAUSE * (1 << attempt)).await;
+            }
+            // With a token of its own each time: one may be good for a single session.
+            match self.assume(role).await? {
+                Assumed::Credential(credential) => return Ok(*credential),
+                Assumed::Passing(reason) => last = reason,
+            }
+        }
+        Err(lacking(last))
+    }
+
+    async fn assume(&self, role: &Role) -> Result<Assumed, Error> {
         let mut form = vec![
             ("Version", "2011-06-15".to_owned()),
             ("RoleArn", role.arn.clone()),
@@ -125,17 +144,29 @@ impl Source {
         let request = request
             .body(body.into())
             .map_err(|_| lacking("`endpoint` is no URL"))?;
-        let answer = self.context.http_send(request).await;
-        let answer = answer.map_err(|error| lacking(error.to_string()))?;
+        let answer = match self.context.http_send(request).await {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Assumed::Passing(error.to_string())),
+        };
         let text = String::from_utf8_lossy(answer.body()).into_owned();
         if !answer.status().is_success() {
             let (code, message) = wire::refusal(answer.body());
-            return Err(lacking(format!(
-                "{action} of `{}` was refused: {code}: {message}",
+            let status = answer.status();
+            let reason = format!(
+                "{action} of `{}` was refused: {status} {code}: {message}",
                 role.arn
-            )));
+            );
+            let passes = status.is_server_error() || status == 429 || passes(&code);
+            return if passes {
+                Ok(Assumed::Passing(reason))
+            } else {
+                Err(lacking(reason))
+            };
         }
-        issued(&text).ok_or_else(|| lacking(format!("the answer to {action} cannot be read")))
+        let credential = issued(&text);
+        credential
+            .map(|credential| Assumed::Credential(Box::new(credential)))
+            .ok_or_else(|| lacking(format!("the answer to {action} cannot be read")))
     }
 
     /// A token that says who this job is: GitHub's, minted now, or the one in the file that the environment names.
@@ -152,6 +183,24 @@ impl Source {
         let token = token.map_err(|error| lacking(error.to_string()))?;
         Ok(Some(token.trim().to_owned()))
     }
+}
+
+/// What came of asking the token service once.
+enum Assumed {
+    Credential(Box<Credential>),
+    /// It may go better in a moment.
+    Passing(String),
+}
+
+/// Whether a refusal that looks like one for good is over in a moment.
+fn passes(code: &str) -> bool {
+    let codes = [
+        "Throttling",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "IDPCommunicationError",
+    ];
+    codes.contains(&code)
 }
 
 fn issued(text: &str) -> Option<Credential> {

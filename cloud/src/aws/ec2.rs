@@ -231,10 +231,17 @@ impl Client {
         )
     }
 
-    pub(super) async fn delete_snapshot(&self, snapshot: &str) -> Result<(), Error> {
+    /// Deletes a snapshot unless somebody uses it; says whether it is gone.
+    pub(super) async fn delete_snapshot(&self, snapshot: &str) -> Result<bool, Error> {
         let query = Query::new(format!("delete {snapshot}"), "DeleteSnapshot");
-        let deleted = self.ec2(query.with("SnapshotId", snapshot)).await;
-        gone(deleted, &["InvalidSnapshot.NotFound"])
+        match self.ec2(query.with("SnapshotId", snapshot)).await {
+            Err(Error::Refused { code, message, .. }) if code == "InvalidSnapshot.InUse" => {
+                let region = &self.region;
+                tracing::warn!(snapshot, region, message, "snapshot is in use and stays");
+                Ok(false)
+            }
+            deleted => gone(deleted, &["InvalidSnapshot.NotFound"]).map(|()| true),
+        }
     }
 }
 

@@ -32,7 +32,12 @@ impl Publisher {
                 from: Some(from), ..
             } => self.copy(client, from).await,
             Step::Deregister { image, .. } => client.deregister(image).await,
-            Step::Discard { snapshot, .. } => client.delete_snapshot(snapshot).await,
+            Step::Discard { snapshot, .. } => {
+                if !client.delete_snapshot(snapshot).await? {
+                    self.in_use().insert(snapshot.clone());
+                }
+                Ok(())
+            }
             Step::Tag { object, tags, .. } => client.tag(object, tags).await,
             Step::Deprecate {
                 image: Some(image),

@@ -108,6 +108,13 @@ impl Publisher {
         if image.protected {
             kept_by.push("deregistration protection".to_owned());
         }
+        if image.created <= 0 {
+            // It may be the newest.
+            kept_by.push("its age is not known".to_owned());
+        }
+        if image.is_disabled() {
+            kept_by.push("somebody disabled it".to_owned());
+        }
         let tag = |key| image.tags.get(key).map_or("", String::as_str);
         let names = self.target.parameters.iter().filter_map(|name| {
             fill(

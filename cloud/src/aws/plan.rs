@@ -27,13 +27,16 @@ pub struct Region {
     pub snapshot_grants: BTreeSet<String>,
     /// What the parameters name.
     pub parameters: BTreeMap<String, String>,
+    /// Images and snapshots that carry our tags and are left alone, and why: others copy tags, too.
+    pub left: BTreeMap<String, String>,
 }
 
 impl Region {
     /// The image that is kept: the oldest that did not fail, so that everybody who looks keeps the same.
     #[must_use]
     pub fn image(&self) -> Option<&Image> {
-        let good = self.images.iter().filter(|image| !has_failed(image));
+        let good = self.images.iter().filter(|image| !image.has_failed());
+        let good = good.filter(|image| !self.left.contains_key(&image.id));
         good.min_by_key(|image| (image.created, &image.id))
     }
 
@@ -50,21 +53,32 @@ impl Region {
             .snapshots
             .iter()
             .filter(|snapshot| snapshot.state == "completed");
+        let completed = completed.filter(|snapshot| !self.left.contains_key(&snapshot.id));
         completed.min_by_key(|snapshot| (snapshot.begun, &snapshot.id))
     }
 
     /// Snapshots that the images use.
-    fn used(&self) -> BTreeSet<&str> {
+    pub(super) fn used(&self) -> BTreeSet<&str> {
         let mappings = self.images.iter().flat_map(|image| &image.mappings);
         mappings.map(|mapping| mapping.snapshot.as_str()).collect()
     }
 }
 
-fn has_failed(image: &Image) -> bool {
-    matches!(
-        image.state.as_str(),
-        "failed" | "error" | "invalid" | "deregistered"
-    )
+impl Image {
+    /// Whether nobody can ever use it.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        matches!(
+            self.state.as_str(),
+            "failed" | "error" | "invalid" | "deregistered"
+        )
+    }
+
+    /// Whether somebody took it back without removing it.
+    #[must_use]
+    pub fn is_disabled(&self) -> bool {
+        self.state == "disabled"
+    }
 }
 
 /// What is still to be done, in order.
@@ -90,13 +104,17 @@ pub fn plan(desired: &Desired, observed: &BTreeMap<String, Region>, now: i64) ->
     steps
 }
 
-/// What failed, and what is there twice.
+/// What failed, and what is there twice and kept by nobody.
 fn clean(name: &str, region: &Region) -> Vec<Step> {
     let kept = region.image();
+    if kept.is_some_and(Image::is_disabled) {
+        return Vec::new();
+    }
+    let is_left = |id: &String| region.left.contains_key(id);
     let mut steps = Vec::new();
-    for image in &region.images {
+    for image in region.images.iter().filter(|image| !is_left(&image.id)) {
         if kept.is_none_or(|kept| kept.id != image.id) {
-            let why = if has_failed(image) {
+            let why = if image.has_failed() {
                 "it failed"
             } else {
                 "it is there twice"
@@ -113,7 +131,7 @@ fn clean(name: &str, region: &Region) -> Vec<Step> {
     for snapshot in region
         .snapshots
         .iter()
-        .filter(|snapshot| !used.contains(snapshot.id.as_str()))
+        .filter(|snapshot| !used.contains(snapshot.id.as_str()) && !is_left(&snapshot.id))
     {
         let why = match (&kept, completed) {
             _ if snapshot.state == "error" => "it failed",
@@ -158,11 +176,11 @@ fn tag(desired: &Desired, name: &str, region: &Region) -> Vec<Step> {
     let Some(image) = region.image() else {
         return Vec::new();
     };
-    let used = region.used();
+    let is_its = |id: &str| image.mappings.iter().any(|mapping| mapping.snapshot == id);
     let snapshots = region
         .snapshots
         .iter()
-        .filter(|snapshot| used.contains(snapshot.id.as_str()));
+        .filter(|snapshot| is_its(&snapshot.id));
     let objects = snapshots.map(|snapshot| (&snapshot.id, &snapshot.tags));
     let objects = [(&image.id, &image.tags)].into_iter().chain(objects);
     let missing = |has: &BTreeMap<String, String>| -> Vec<_> {

@@ -34,9 +34,7 @@ impl Publisher {
                     findings.push(self.finding(client, "there is no such region".to_owned()));
                 }
                 Err(error) => {
-                    let mut finding = self.finding(client, crate::http::chain(error));
-                    finding.severity = Severity::Warning;
-                    findings.push(finding);
+                    findings.push(self.warning(client, crate::http::chain(error)));
                     enabled.push(client);
                 }
             }
@@ -57,7 +55,13 @@ impl Publisher {
             Ok(region) => region,
             Err(error) => return vec![self.finding(client, crate::http::chain(&error))],
         };
-        if let Some(image) = region.image()
+        let image = region.image();
+        if let Some(image) = image.filter(|image| image.is_disabled()) {
+            let id = &image.id;
+            let message =
+                format!("{id} is this image, and somebody disabled it: enable or remove it");
+            findings.push(self.finding(client, message));
+        } else if let Some(image) = image
             && let Some((what, found, expected)) = difference(&self.desired, &client.region, image)
         {
             let image = &image.id;
@@ -72,7 +76,13 @@ impl Publisher {
                 format!("the name `{name}` is taken by {id}, which is not of this image"),
             ));
         }
+        for (id, why) in &region.left {
+            let message = format!("{id} has the tags of this image and is left alone: {why}");
+            findings.push(self.warning(client, message));
+        }
+        findings.extend(self.ask_types(client).await);
         if region.image().is_none() {
+            findings.extend(self.ask_encryption(client).await);
             let home = client.region == self.desired.home();
             let may = if home {
                 self.may_register(client).await
@@ -92,13 +102,47 @@ impl Publisher {
             match client.blocks_public().await {
                 Ok(true) => findings.push(self.finding(client, "the account blocks public images in this region (block public access for AMIs)".to_owned())),
                 Ok(false) => {}
-                Err(error) => findings.push(Finding {
-                    severity: Severity::Warning,
-                    ..self.finding(client, crate::http::chain(&error))
-                }),
+                Err(error) => findings.push(self.warning(client, crate::http::chain(&error))),
             }
         }
         findings
+    }
+
+    /// A parameter that is no image's: whether setting it again changes that is not known.
+    async fn ask_types(&self, client: &Client) -> Vec<Finding> {
+        let mistyped = match client.mistyped(&self.desired.parameters).await {
+            Ok(mistyped) => mistyped,
+            Err(error) => return vec![self.finding(client, crate::http::chain(&error))],
+        };
+        let told = mistyped.into_iter().map(|(name, data_type)| {
+            let message = format!(
+                "parameter `{name}` is of type `{data_type}` and must be of `aws:ec2:image`: remove it, or name another"
+            );
+            self.finding(client, message)
+        });
+        told.collect()
+    }
+
+    /// An account that encrypts every disk makes another image than is asked for.
+    async fn ask_encryption(&self, client: &Client) -> Option<Finding> {
+        if self.desired.keys.contains_key(&client.region) {
+            return None;
+        }
+        match client.encrypts().await {
+            Ok(false) => None,
+            Ok(true) => Some(self.finding(
+                client,
+                "the account encrypts every new disk in this region (EBS encryption by default): name a key in `kms-keys`, or end that".to_owned(),
+            )),
+            Err(error) => Some(self.warning(client, crate::http::chain(&error))),
+        }
+    }
+
+    fn warning(&self, client: &Client, message: String) -> Finding {
+        Finding {
+            severity: Severity::Warning,
+            ..self.finding(client, message)
+        }
     }
 
     fn finding(&self, client: &Client, message: String) -> Finding {

@@ -1,8 +1,8 @@
 //! One target: looks, plans, does what is planned, and looks again until nothing is left to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use reqsign_core::Context;
@@ -10,6 +10,8 @@ use reqsign_core::Context;
 use super::client::{Client, url};
 use super::credentials::{Role, Source};
 use super::desired::Desired;
+use super::ec2::Image;
+use super::left::leave;
 use super::plan::{Region, Step, plan};
 use super::target::{Target, check_endpoint};
 use super::together::all;
@@ -35,6 +37,8 @@ pub struct Publisher {
     pub(super) clients: Vec<Client>,
     pub(super) bounds: Bounds,
     pub(super) observed: BTreeMap<String, Region>,
+    /// Snapshots that the cloud did not delete because something uses them: they are not tried again.
+    in_use: Mutex<BTreeSet<String>>,
 }
 
 impl Publisher {
@@ -95,6 +99,7 @@ impl Publisher {
             journal: options.journal.clone(),
             bounds: Bounds::default(),
             observed: BTreeMap::new(),
+            in_use: Mutex::default(),
         })
     }
 
@@ -107,7 +112,29 @@ impl Publisher {
 
     /// The steps that are left.
     pub(super) fn steps(&self) -> Vec<Step> {
-        plan(&self.desired, &self.observed, now())
+        self.planned(&self.observed)
+    }
+
+    fn planned(&self, observed: &BTreeMap<String, Region>) -> Vec<Step> {
+        let mut steps = plan(&self.desired, observed, now());
+        let in_use = self.in_use();
+        steps.retain(
+            |step| !matches!(step, Step::Discard { snapshot, .. } if in_use.contains(snapshot)),
+        );
+        steps
+    }
+
+    pub(super) fn in_use(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what stays although it carries our tags.
+    fn warn(&self) {
+        for (region, has) in &self.observed {
+            for (id, why) in &has.left {
+                tracing::warn!(id, region, why, "has the tags of this image, is left alone");
+            }
+        }
     }
 
     async fn look(&mut self) -> Result<(), Error> {
@@ -132,6 +159,9 @@ impl Publisher {
                 .filter(|step| step.stage() == stage)
                 .collect();
             if steps.is_empty() {
+                if stage == Stage::Private {
+                    self.warn();
+                }
                 return verify(&self.desired, &self.observed, stage);
             }
             let ready: Vec<Step> = steps.into_iter().filter(Step::is_ready).collect();
@@ -205,7 +235,7 @@ impl Publisher {
                 self.check_failed(client, &region)?;
             }
             observed.insert(client.region.clone(), region);
-            if !plan(&self.desired, &observed, now()).contains(step) {
+            if !self.planned(&observed).contains(step) {
                 return Ok(());
             }
             progress.waits(&self.desired.target, waiting.what());
@@ -235,15 +265,19 @@ impl Publisher {
 
     /// Says why the only image failed. One that failed before was removed before another was made.
     pub(super) fn check_failed(&self, client: &Client, region: &Region) -> Result<(), Error> {
-        let failed = region.images.first();
-        match failed.filter(|_| region.image().is_none()) {
-            None => Ok(()),
-            Some(image) => Err(Error::Mismatch {
-                what: format!("image `{}` in {}", self.desired.name, client.region),
-                found: format!("{}: {}", image.state, image.reason),
-                expected: "available".to_owned(),
-            }),
-        }
+        let found = match region.image() {
+            Some(image) if image.is_disabled() => format!("{}: somebody disabled it", image.id),
+            Some(_) => return Ok(()),
+            None => match region.images.iter().find(|image| image.has_failed()) {
+                Some(image) => format!("{}: {}", image.state, image.reason),
+                None => return Ok(()),
+            },
+        };
+        Err(Error::Mismatch {
+            what: format!("image `{}` in {}", self.desired.name, client.region),
+            found,
+            expected: "available".to_owned(),
+        })
     }
 
     async fn await_image(&self, client: &Client, progress: &dyn Progress) -> Result<Region, Error> {
@@ -280,7 +314,7 @@ pub(super) async fn observe(client: &Client, desired: &Desired) -> Result<Region
     };
     if region.images.is_empty() {
         let named = client.images_named(&desired.name).await?;
-        let own = |image: &&super::ec2::Image| {
+        let own = |image: &&Image| {
             desired
                 .own()
                 .iter()
@@ -291,6 +325,7 @@ pub(super) async fn observe(client: &Client, desired: &Desired) -> Result<Region
             .find(|image| !own(image))
             .map(|image| image.id.clone());
     }
+    leave(client, desired, &mut region).await?;
     if let Some(image) = region.available().cloned() {
         region.grants = known(client.grants(&image.id).await)?;
         if let Some(mapping) = image.mappings.first() {
@@ -301,7 +336,7 @@ pub(super) async fn observe(client: &Client, desired: &Desired) -> Result<Region
 }
 
 /// What is not known everywhere yet was not given to anybody.
-fn known<T: Default>(answer: Result<T, Error>) -> Result<T, Error> {
+pub(super) fn known<T: Default>(answer: Result<T, Error>) -> Result<T, Error> {
     match answer {
         Err(error) if is_unknown(&error) => Ok(T::default()),
         answer => answer,

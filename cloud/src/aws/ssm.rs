@@ -23,7 +23,11 @@ struct Answer {
 struct Parameter {
     name: String,
     value: String,
+    data_type: Option<String>,
 }
+
+/// The type of parameters that the cloud itself compares with what images there are.
+const IMAGE: &str = "aws:ec2:image";
 
 impl Client {
     /// What parameters name; those that there are not are left out.
@@ -31,17 +35,27 @@ impl Client {
         &self,
         names: &[String],
     ) -> Result<BTreeMap<String, String>, Error> {
-        let mut found = BTreeMap::new();
+        let found = self.stored(names).await?.into_iter();
+        Ok(found.map(|read| (read.name, read.value)).collect())
+    }
+
+    /// Parameters that there are and that are no images', and the type of each.
+    pub(super) async fn mistyped(
+        &self,
+        names: &[String],
+    ) -> Result<BTreeMap<String, String>, Error> {
+        let found = self.stored(names).await?.into_iter();
+        let found = found.filter_map(|read| Some((read.name, read.data_type?)));
+        Ok(found.filter(|(_, data_type)| data_type != IMAGE).collect())
+    }
+
+    async fn stored(&self, names: &[String]) -> Result<Vec<Parameter>, Error> {
+        let mut found = Vec::new();
         for names in names.chunks(NAMES) {
             let body = json!({ "Names": names });
             let answer = self.ssm("read parameters", "GetParameters", &body).await?;
             let answer: Answer = answer.json("read parameters")?;
-            found.extend(
-                answer
-                    .parameters
-                    .into_iter()
-                    .map(|read| (read.name, read.value)),
-            );
+            found.extend(answer.parameters);
         }
         Ok(found)
     }
@@ -58,7 +72,7 @@ impl Client {
             "Name": name,
             "Value": image,
             "Type": "String",
-            "DataType": "aws:ec2:image",
+            "DataType": IMAGE,
             "Overwrite": new.is_none(),
         });
         // Tags are taken for new parameters only.

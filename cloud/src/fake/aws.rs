@@ -51,6 +51,8 @@ pub struct Rules {
     pub denied: BTreeSet<String>,
     /// Whether public images are blocked.
     pub block_public: bool,
+    /// Whether every new disk is encrypted.
+    pub encrypts: bool,
     /// How many calls the credentials of a role are good for.
     pub session: Option<u32>,
 }
@@ -64,6 +66,7 @@ impl Default for Rules {
             regions: regions.map(str::to_owned).into(),
             denied: BTreeSet::new(),
             block_public: false,
+            encrypts: false,
             session: None,
         }
     }
@@ -157,6 +160,24 @@ impl Aws {
     /// Puts an image there, as if somebody else had made it.
     pub fn put_image(&self, image: Image) {
         self.state().images.insert(image.id.clone(), image);
+    }
+
+    /// Puts a parameter of text there, as if somebody else had made it.
+    pub fn put_text(&self, region: &str, name: &str, value: &str) {
+        let parameter = Parameter {
+            value: value.to_owned(),
+            data_type: "text".to_owned(),
+            version: 1,
+            ..Parameter::default()
+        };
+        let place = (region.to_owned(), name.to_owned());
+        self.state().parameters.insert(place, parameter);
+    }
+
+    /// Puts a snapshot there, as if somebody else had made it.
+    pub fn put_snapshot(&self, snapshot: Snapshot) {
+        let mut state = self.state();
+        state.snapshots.insert(snapshot.id.clone(), snapshot);
     }
 
     /// Says that something uses an image.

@@ -298,6 +298,40 @@ async fn tokens_of_a_job_are_minted_afresh_whenever_a_session_ends() {
 }
 
 #[tokio::test]
+async fn a_token_service_that_rests_is_asked_again_but_not_for_ever() {
+    const ASSUME: &str = "sts:AssumeRoleWithWebIdentity";
+    let role = "role = 'arn:aws:iam::111122223333:role/publisher'";
+    let bench = Bench::new(Rules::default(), &format!("{HOME}\n{role}")).await;
+    let url = format!("{}/github/token?api-version=2", bench.server.url());
+    let job = [
+        ("ACTIONS_ID_TOKEN_REQUEST_URL", url.as_str()),
+        ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", GITHUB),
+    ];
+    let throttled = "<ErrorResponse><Error><Code>Throttling</Code></Error></ErrorResponse>";
+    let answers = [Reply::empty(503), Reply::xml(400, throttled)];
+    for answer in answers {
+        let act = Act::Answer(answer);
+        bench.server.fault(fault(ASSUME, 0, 1, When::Before, act));
+    }
+    // The session was made, and its token is used up.
+    bench
+        .server
+        .fault(fault(ASSUME, 0, 1, When::After, Act::Cut));
+    let mut publisher = bench.publisher_of(bench.journal.path(), &job);
+    publisher.observe().await.unwrap();
+    assert_eq!(calls(&bench, ASSUME), 4);
+    bench.server.reset();
+    let act = Act::Answer(Reply::empty(503));
+    bench
+        .server
+        .fault(fault(ASSUME, 0, 1000, When::Before, act));
+    let mut publisher = bench.publisher_of(bench.journal.path(), &job);
+    let error = publisher.observe().await.unwrap_err();
+    assert!(matches!(error, Error::Credentials { .. }), "{error}");
+    assert_eq!(calls(&bench, ASSUME), 4);
+}
+
+#[tokio::test]
 async fn wrong_credentials_are_told_without_the_secret() {
     let bench = Bench::new(Rules::default(), HOME).await;
     let keys = [

@@ -1,4 +1,4 @@
-//! The policy in the README allows what the code calls, and nothing else.
+//! The policy in the README allows what the code calls, and nothing else but what one of those calls needs.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +11,18 @@ use crate::publish::FULL;
 
 /// What is asked for beside the calls themselves: tags are set by other permissions than what they are set on.
 const IMPLIED: [&str; 1] = ["ssm:AddTagsToResource"];
+
+/// What `ec2:DescribeImageReferences` looks at with the caller's permissions, as `AmazonEC2ImageReferencesAccessPolicy` has it.
+const LOOKED_AT: [&str; 8] = [
+    "ec2:DescribeInstances",
+    "ec2:DescribeLaunchTemplateVersions",
+    "ec2:DescribeLaunchTemplates",
+    "imagebuilder:GetContainerRecipe",
+    "imagebuilder:ListContainerRecipes",
+    "imagebuilder:ListImageRecipes",
+    "ssm:DescribeParameters",
+    "ssm:GetParameters",
+];
 
 #[tokio::test]
 async fn the_policy_allows_what_is_called_and_nothing_else() {
@@ -28,6 +40,7 @@ async fn the_policy_allows_what_is_called_and_nothing_else() {
         id: "ami-twice".to_owned(),
         created: home.created + 1,
         protected: false,
+        grants: BTreeSet::new(),
         ..home
     });
     let mut publisher = bench.publisher();
@@ -52,5 +65,7 @@ async fn the_policy_allows_what_is_called_and_nothing_else() {
     let allowed: BTreeSet<String> = actions
         .map(|action| action.as_str().expect("a name").to_owned())
         .collect();
+    assert!(called.contains("ec2:DescribeImageReferences"));
+    called.extend(LOOKED_AT.map(str::to_owned));
     assert_eq!(allowed, called);
 }

@@ -26,7 +26,7 @@ pub struct Image {
     pub state: String,
     /// Why it failed.
     pub reason: String,
-    /// When it was made, in seconds since 1970.
+    /// When it was made, in seconds since 1970; 0 when that is not known.
     pub created: i64,
     /// `x86_64` or `arm64`.
     pub architecture: String,
@@ -78,6 +78,8 @@ pub struct Snapshot {
     pub encrypted: bool,
     /// Bytes that are paid for, when the cloud tells.
     pub bytes: Option<u64>,
+    /// What it says of itself: that of an upload of ours is ours.
+    pub description: String,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
 }
@@ -86,6 +88,8 @@ impl Client {
     /// Our images that have all of these tags.
     pub(in crate::aws) async fn images(&self, tags: &[(&str, &str)]) -> Result<Vec<Image>, Error> {
         let query = Query::new("list images", "DescribeImages").list("Owner", ["self"]);
+        // One that somebody disabled is there, and has its name.
+        let query = query.with("IncludeDisabled", "true");
         self.described(tagged(query, tags), "imagesSet", image)
             .await
     }
@@ -94,6 +98,7 @@ impl Client {
     pub(in crate::aws) async fn images_named(&self, name: &str) -> Result<Vec<Image>, Error> {
         let query = Query::new(format!("look for image `{name}`"), "DescribeImages");
         let query = query.list("Owner", ["self"]).filter(1, "name", name);
+        let query = query.with("IncludeDisabled", "true");
         self.described(query, "imagesSet", image).await
     }
 
@@ -224,6 +229,18 @@ impl Client {
         Ok(state != Some("unblocked"))
     }
 
+    /// Whether every new disk of this region is encrypted, whatever it is asked for with.
+    pub(in crate::aws) async fn encrypts(&self) -> Result<bool, Error> {
+        let query = Query::new(
+            "ask whether disks are encrypted by default",
+            "GetEbsEncryptionByDefault",
+        );
+        let text = self.ec2(query).await?;
+        let document = wire::document(&text).ok_or_else(|| malformed("ebsEncryptionByDefault"))?;
+        let word = wire::text(document.root_element(), "ebsEncryptionByDefault");
+        Ok(word == Some("true"))
+    }
+
     /// All regions, and whether each is enabled for the account.
     pub(in crate::aws) async fn regions(&self) -> Result<BTreeMap<String, bool>, Error> {
         let query = Query::new("list regions", "DescribeRegions").with("AllRegions", "true");
@@ -299,6 +316,7 @@ fn snapshot(node: Node<'_, '_>) -> Snapshot {
         size: read("volumeSize").parse().unwrap_or_default(),
         encrypted: read("encrypted") == "true",
         bytes: read("fullSnapshotSizeInBytes").parse().ok(),
+        description: read("description"),
         tags: tags(node),
     }
 }

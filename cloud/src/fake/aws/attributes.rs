@@ -45,6 +45,10 @@ pub(super) fn answer(
             };
             return Ok(element("imageBlockPublicAccessState", word));
         }
+        "GetEbsEncryptionByDefault" => {
+            let encrypts = state.rules.encrypts.to_string();
+            return Ok(element("ebsEncryptionByDefault", &encrypts));
+        }
         action => {
             return Err(refused(
                 "InvalidAction",

@@ -63,6 +63,7 @@ fn images(state: &mut State, context: &Context, form: &mut Form) -> Result<Strin
     check_owner(form)?;
     let (ids, filters) = (form.list("ImageId"), form.filters()?);
     form.flag("IncludeDeprecated")?;
+    let disabled = form.flag("IncludeDisabled")?;
     let mut found = Vec::new();
     for image in state
         .images
@@ -70,6 +71,9 @@ fn images(state: &mut State, context: &Context, form: &mut Form) -> Result<Strin
         .filter(|image| image.region == context.region)
     {
         if !ids.is_empty() && !ids.contains(&image.id) || !matches_image(image, &filters)? {
+            continue;
+        }
+        if image.state == "disabled" && !disabled {
             continue;
         }
         if image.hidden > 0 {
@@ -150,7 +154,9 @@ fn image_item(image: &Image) -> String {
     add("imageState", state);
     add("imageOwnerId", ACCOUNT);
     add("imageLocation", &format!("{ACCOUNT}/{}", image.name));
-    add("creationDate", &written(image.created));
+    if image.created != 0 {
+        add("creationDate", &written(image.created));
+    }
     add("architecture", &image.architecture);
     add("imageType", "machine");
     add("rootDeviceType", "ebs");
@@ -323,19 +329,17 @@ fn references(state: &State, form: &mut Form) -> Result<String, Refused> {
             "ResourceTypes or IncludeAllResourceTypes",
         ));
     }
-    let items = ids.iter().flat_map(|id| {
-        let arns = state.references.get(id).into_iter().flatten();
-        arns.map(move |arn| {
-            let kind = element("resourceType", "ec2:Instance");
-            format!(
-                "<item>{}{kind}{}</item>",
-                element("imageId", id),
-                element("arn", arn)
-            )
+    let items: Vec<_> = ids
+        .iter()
+        .flat_map(|id| {
+            let arns = state.references.get(id).into_iter().flatten();
+            arns.map(move |arn| {
+                let kind = element("resourceType", "ec2:Instance");
+                element("imageId", id) + &kind + &element("arn", arn)
+            })
         })
-    });
-    Ok(format!(
-        "<imageReferenceSet>{}</imageReferenceSet>",
-        items.collect::<String>()
-    ))
+        .collect();
+    // Pages are as short as the cloud likes.
+    form.set("MaxResults", "5");
+    page(form, "imageReferenceSet", &items, false)
 }

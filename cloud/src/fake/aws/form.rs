@@ -22,6 +22,12 @@ impl Form {
         self.left.remove(name)
     }
 
+    /// As if it had been asked with this, unless it was.
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        let set = self.left.entry(name.to_owned());
+        set.or_insert_with(|| value.to_owned());
+    }
+
     pub(super) fn need(&mut self, name: &str) -> Result<String, Refused> {
         let value = self.take(name).filter(|value| !value.is_empty());
         value.ok_or_else(|| {
