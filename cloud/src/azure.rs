@@ -13,7 +13,6 @@ mod inventory;
 pub mod names;
 mod observe;
 pub mod observed;
-pub mod percent;
 pub mod permissions;
 pub mod plan;
 pub mod ranges;

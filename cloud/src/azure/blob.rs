@@ -17,11 +17,11 @@ use md5::{Digest as _, Md5};
 use answers::{read_blobs, read_ranges, sentence};
 
 use super::names::BLOB;
-use super::percent::escape;
 use super::ranges::Ranges;
 use crate::api::{Answer, Api, Call, Outcome, Refusal, Verdict};
 use crate::authorize::Authorize;
 use crate::error::Error;
+use crate::escape::escape;
 use crate::http::{Content, Http};
 
 const PREFIX: &str = "x-ms-meta-";

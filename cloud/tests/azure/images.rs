@@ -1,8 +1,11 @@
 //! What is made, and that it is made once.
 
+use bytes::Bytes;
 use cloud::Provider as _;
 use cloud::azure::version;
+use cloud::fake::{Request, Service as _};
 use cloud::{Severity, Stage};
+use hyper::{HeaderMap, Method};
 use serde_json::json;
 
 use crate::world::{COMPUTE, Drive, IMAGE, Lab, VERSION, publish, subject};
@@ -65,6 +68,46 @@ async fn a_managed_image_is_made_once() {
     publish(&mut third).await.unwrap();
     assert!(lab.azure.blobs().is_empty());
     assert_eq!(lab.server.changes(), 1);
+}
+
+#[tokio::test]
+async fn a_part_of_a_blob_says_which_it_is() {
+    let lab = Lab::new().await;
+    let mut publisher = lab.publisher(&format!("{IMAGE}\nkeep-blob = true"), &subject(1));
+    publish(&mut publisher).await.unwrap();
+    let token = lab.azure.issue("https://storage.azure.com");
+    let size = Drive::new(1).vhd().len();
+    let cases = [
+        ("bytes=512-1023", 206, format!("bytes 512-1023/{size}")),
+        (
+            "bytes=33554432-99999999",
+            206,
+            format!("bytes 33554432-{}/{size}", size - 1),
+        ),
+        ("bytes=9-8", 416, String::new()),
+    ];
+    for (range, status, shown) in cases {
+        let mut headers = HeaderMap::new();
+        let mut add = |name: &'static str, value: &str| headers.insert(name, value.parse().unwrap());
+        add("authorization", &format!("Bearer {token}"));
+        add("x-ms-version", "2023-11-03");
+        add("x-ms-date", "Fri, 02 Jan 2026 00:00:00 GMT");
+        add("range", range);
+        let reply = lab.azure.answer(&Request {
+            method: Method::GET,
+            path: format!("/firstboot/disks/{}", lab.azure.blobs()[0]),
+            query: Vec::new(),
+            raw_query: String::new(),
+            headers,
+            body: Bytes::new(),
+        });
+        let found = reply
+            .headers
+            .iter()
+            .find(|(name, _)| name == "content-range");
+        let found = found.map_or("", |(_, value)| value.as_str());
+        assert_eq!((reply.status.as_u16(), found), (status, shown.as_str()));
+    }
 }
 
 #[tokio::test]

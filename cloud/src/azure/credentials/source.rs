@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::{Environment, Token};
 use crate::authorize::github::Job;
-use crate::azure::percent::escape;
+use crate::escape::escape;
 use crate::http::{Content, Http};
 
 const LOGIN: &str = "https://login.microsoftonline.com";

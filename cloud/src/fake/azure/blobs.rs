@@ -357,7 +357,7 @@ fn look(page: &Page) -> Reply {
 }
 
 fn read(page: &Page, request: &Request) -> Reply {
-    let Some(range) = range(request).filter(|range| range.start < page.size) else {
+    let Some(range) = range(request).filter(|range| range.start < range.end.min(page.size)) else {
         return refuse(416, "InvalidRange", "The range specified is invalid.");
     };
     let length = range.end.min(page.size) - range.start;
@@ -365,7 +365,9 @@ fn read(page: &Page, request: &Request) -> Reply {
     if page.read(range.start, &mut bytes).is_err() {
         return refuse(500, "InternalError", "It cannot be read.");
     }
-    let mut reply = Reply::empty(206);
+    let (start, last) = (range.start, range.start + bytes.len() as u64 - 1);
+    let shown = format!("bytes {start}-{last}/{}", page.size);
+    let mut reply = Reply::empty(206).with("content-range", shown);
     reply.body = bytes.into();
     reply
 }
