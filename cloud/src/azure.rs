@@ -19,6 +19,7 @@ pub mod ranges;
 pub mod shared_key;
 pub mod target;
 pub mod upload;
+mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -91,20 +91,33 @@ impl Arm {
     /// # Errors
     /// When it may not be read, or no answer comes.
     pub async fn list(&self, what: &str, path: &str, query: &str) -> Result<Vec<Value>, Error> {
+        Ok(self.known(what, path, query).await?.unwrap_or_default())
+    }
+
+    /// Reads a whole list, `None` when what it belongs to is not there.
+    ///
+    /// # Errors
+    /// When it may not be read, or no answer comes.
+    pub async fn known(
+        &self,
+        what: &str,
+        path: &str,
+        query: &str,
+    ) -> Result<Option<Vec<Value>>, Error> {
         let mut url = format!("{}{path}?{query}", self.endpoint);
         let what = format!("list {what}");
         let mut found = Vec::new();
         for _ in 0..PAGES {
             let answer = self.api.call(&Call::new(&what, Method::GET, &url)).await?;
             if answer.status == StatusCode::NOT_FOUND {
-                return Ok(found);
+                return Ok(None);
             }
             let mut page: Value = answer.json(&what)?;
             if let Value::Array(values) = page["value"].take() {
                 found.extend(values);
             }
             match page["nextLink"].as_str().filter(|link| !link.is_empty()) {
-                None => return Ok(found),
+                None => return Ok(Some(found)),
                 Some(next) => url = self.own(next, &what)?,
             }
         }

@@ -87,19 +87,23 @@ impl Publisher {
             (self.desired.account(), account),
         ];
         for (scope, needed) in scopes {
-            let path = format!("{scope}/providers/Microsoft.Authorization/permissions");
-            let query = format!("api-version={AUTHORIZATION}");
-            let listed = self.arm.list("the permissions", &path, &query).await;
-            let Some(listed) = findings.asked(listed)? else {
+            let Some(grants) = findings.asked(self.grants(&scope).await)? else {
                 continue;
             };
-            let grants = listed.into_iter().map(serde_json::from_value::<Grant>);
-            let grants: Vec<Grant> = grants.filter_map(Result::ok).collect();
             for action in permissions::missing(&needed, &grants) {
                 findings.error(format!("the credentials lack `{action}` at `{scope}`"));
             }
         }
         Ok(())
+    }
+
+    /// What the credentials may do at a scope; nothing when the cloud does not know it.
+    pub(super) async fn grants(&self, scope: &str) -> Result<Vec<Grant>, Error> {
+        let path = format!("{scope}/providers/Microsoft.Authorization/permissions");
+        let query = format!("api-version={AUTHORIZATION}");
+        let listed = self.arm.list("the permissions", &path, &query).await?;
+        let grants = listed.into_iter().map(serde_json::from_value::<Grant>);
+        Ok(grants.filter_map(Result::ok).collect())
     }
 
     async fn check_provider(&self, findings: &mut Findings) -> Result<(), Error> {
@@ -242,12 +246,13 @@ impl Publisher {
         }
         let listed = findings.asked(self.versions().await)?;
         let others = listed.unwrap_or_default().into_iter();
-        let foreign = |other: &Object| !other.excluded && !other.is_of(&self.desired.image);
+        let (image, target) = (&self.desired.image, &self.desired.target.name);
+        let foreign = |other: &Object| !other.excluded && !other.is_of(image, target);
         for other in others.filter(foreign) {
             findings.add(
                 Severity::Warning,
                 format!(
-                    "version `{}` is not of this image and stays a candidate for the latest",
+                    "version `{}` is not of this image and target, and stays a candidate for the latest",
                     other.name
                 ),
             );

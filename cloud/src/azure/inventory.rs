@@ -1,9 +1,9 @@
 //! All images of one name, who keeps each, and their end.
 //!
-//! It refuses to remove what somebody uses, and what it may not ask about.
+//! It refuses to remove what somebody uses, what it may not ask about, and what may be young.
 
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 
@@ -12,6 +12,7 @@ use super::bodies;
 use super::names::{COMPUTE, Kind};
 use super::observed::{Object, State};
 use super::upload;
+use super::users::Users;
 use crate::error::Error;
 use crate::provider::{Progress, Published, Step};
 
@@ -31,8 +32,18 @@ impl Progress for Silent {
 impl Publisher {
     /// Every image of this name, and disks that an upload left.
     pub(super) async fn all(&mut self) -> Result<Vec<Published>, Error> {
-        let image = self.desired.image.clone();
-        let objects = match &self.desired.kind {
+        let objects = self.objects().await?;
+        let users = self.users().await?;
+        let images = objects.iter().map(|object| self.published(object, &users));
+        let mut found: Vec<Published> = images.collect();
+        found.extend(self.disks(&objects).await?);
+        Ok(found)
+    }
+
+    /// Every image of this name that this target made, and nobody removes.
+    async fn objects(&self) -> Result<Vec<Object>, Error> {
+        let (image, target) = (&self.desired.image, &self.desired.target.name);
+        let mut objects = match &self.desired.kind {
             Kind::Image { .. } => {
                 let path = format!(
                     "{}/providers/Microsoft.Compute/images",
@@ -44,15 +55,8 @@ impl Publisher {
             }
             Kind::Version { .. } => self.versions().await?,
         };
-        let users = self.users().await?;
-        let mut found = Vec::new();
-        for object in objects.iter().filter(|object| object.is_of(&image)) {
-            if object.state != State::Leaving {
-                found.push(self.published(object, &users));
-            }
-        }
-        found.extend(self.disks(&found).await?);
-        Ok(found)
+        objects.retain(|object| object.is_of(image, target) && object.state != State::Leaving);
+        Ok(objects)
     }
 
     fn published(&self, object: &Object, users: &Users) -> Published {
@@ -69,60 +73,44 @@ impl Publisher {
             id: object.path.clone(),
             name: object.name.clone(),
             manifest: object.manifest().unwrap_or_default().to_owned(),
-            created: created(object),
+            created: created(object).unwrap_or_default(),
             bytes: bytes * copies.max(1),
-            kept_by: keepers(object, users, OffsetDateTime::now_utc()),
+            kept_by: keepers(object, users),
             deprecated: end.or_else(|| object.tags.get(TAG_END).cloned()),
         }
     }
 
-    /// Uploaded disks of this image that no run finished with, or that the target keeps.
-    async fn disks(&self, images: &[Published]) -> Result<Vec<Published>, Error> {
+    /// Uploaded disks of this image that no run finished with, or that the target keeps. They have a place of their own: as
+    /// images they do not count.
+    async fn disks(&self, images: &[Object]) -> Result<Vec<Published>, Error> {
         let target = &self.desired.target;
         let container = format!("{}/{}", target.storage(), target.container);
         let blobs = self.blob.at(container.clone());
         let listed = blobs.list(&format!("{}-", target.name)).await?;
         let mut found = Vec::new();
         for (name, seen) in listed {
-            let Some((image, manifest)) = upload::origin(&seen) else {
+            let Some(manifest) = upload::manifest(&self.desired, &name, &seen) else {
                 continue;
             };
-            if image != self.desired.image {
-                continue;
-            }
-            let mut kept_by = Vec::new();
-            if target.keep_blob && images.iter().any(|image| image.manifest == manifest) {
+            let created = seen.created.as_deref().and_then(rfc1123);
+            let mut kept_by = Vec::from_iter(unknown_age(created));
+            let whole = images.iter().any(|one| one.manifest() == Some(manifest));
+            if target.keep_blob && whole {
                 kept_by.push("`keep-blob` of the target".to_owned());
             }
             found.push(Published {
                 target: target.name.clone(),
-                place: target.location.clone(),
+                place: format!("{} (upload)", target.container),
                 id: format!("{container}/{name}"),
                 name: name.clone(),
                 manifest: manifest.to_owned(),
-                created: seen.created.as_deref().map_or(0, rfc1123),
+                created: created.unwrap_or_default(),
                 bytes: seen.size,
                 kept_by,
                 deprecated: None,
             });
         }
         Ok(found)
-    }
-
-    /// Virtual machines and scale sets of the subscription, with what they are made of.
-    async fn users(&self) -> Result<Users, Error> {
-        let mut users = Users::default();
-        let subscription = &self.desired.target.subscription;
-        for kind in ["virtualMachines", "virtualMachineScaleSets"] {
-            let path = format!("/subscriptions/{subscription}/providers/Microsoft.Compute/{kind}");
-            let query = format!("api-version={COMPUTE}");
-            match self.arm.list(kind, &path, &query).await {
-                Ok(listed) => users.read(kind, &listed),
-                Err(Error::Denied { permission, .. }) => users.unknown.push(permission),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(users)
     }
 
     /// Says from when on an image should not be used.
@@ -151,22 +139,18 @@ impl Publisher {
             return Ok(());
         };
         let users = self.users().await?;
-        let keepers = keepers(&object, &users, OffsetDateTime::now_utc());
-        if !keepers.is_empty() {
-            return Err(Error::Kept {
-                what: format!("`{}`", published.id),
-                by: keepers,
-            });
-        }
+        unkept(&published.id, keepers(&object, &users))?;
         self.delete(&object.path, &Silent).await
     }
 
     async fn drop_disk(&self, published: &Published) -> Result<(), Error> {
-        let now = self.disks(&[]).await?;
-        if now.iter().any(|disk| disk.id == published.id) {
-            self.blob.at(published.id.clone()).remove().await?;
-        }
-        Ok(())
+        let disks = self.disks(&self.objects().await?).await?;
+        let disk = disks.into_iter().find(|disk| disk.id == published.id);
+        let Some(disk) = disk else {
+            return Ok(());
+        };
+        unkept(&disk.id, disk.kept_by)?;
+        self.blob.at(disk.id).remove().await
     }
 
     /// What is there of something that was listed; it may have become another's.
@@ -174,7 +158,8 @@ impl Publisher {
         let Some(object) = self.state(&published.id).await? else {
             return Ok(None);
         };
-        if object.manifest() == Some(published.manifest.as_str()) {
+        let ours = object.is_of_target(&self.desired.target.name);
+        if ours && object.manifest() == Some(published.manifest.as_str()) {
             return Ok(Some(object));
         }
         Err(Error::Foreign {
@@ -183,63 +168,41 @@ impl Publisher {
     }
 }
 
-/// Who is made of which image.
-#[derive(Debug, Default)]
-struct Users {
-    /// Name of the user, and the path of its image.
-    known: Vec<(String, String)>,
-    /// Permissions that asking lacked.
-    unknown: Vec<String>,
-}
-
-impl Users {
-    fn read(&mut self, kind: &str, listed: &[Value]) {
-        for user in listed {
-            let properties = &user["properties"];
-            let profile = match kind {
-                "virtualMachines" => properties,
-                _ => &properties["virtualMachineProfile"],
-            };
-            let image = &profile["storageProfile"]["imageReference"];
-            // A reference to the latest tells which one that was.
-            let exact = image["exactVersion"].as_str();
-            if let (Some(name), Some(id)) = (user["name"].as_str(), image["id"].as_str()) {
-                let id = match exact {
-                    Some(version) if !id.contains("/versions/") => {
-                        format!("{id}/versions/{version}")
-                    }
-                    _ => id.to_owned(),
-                };
-                self.known
-                    .push((format!("{kind}/{name}"), id.to_lowercase()));
-            }
-        }
+/// Refuses to remove what somebody keeps.
+fn unkept(id: &str, by: Vec<String>) -> Result<(), Error> {
+    if by.is_empty() {
+        return Ok(());
     }
+    Err(Error::Kept {
+        what: format!("`{id}`"),
+        by,
+    })
 }
 
-fn keepers(object: &Object, users: &Users, now: OffsetDateTime) -> Vec<String> {
-    let mut keepers = Vec::new();
-    let path = object.path.to_lowercase();
-    if path.contains("/versions/") && !object.excluded {
+fn keepers(object: &Object, users: &Users) -> Vec<String> {
+    let mut keepers = Vec::from_iter(unknown_age(created(object)));
+    if object.path.to_lowercase().contains("/versions/") && !object.excluded {
         keepers.push("the latest of its definition".to_owned());
     }
     let end = object.end_of_life.as_deref();
+    let now = OffsetDateTime::now_utc();
     if object.protected && end.is_some_and(|end| parse(end).is_none_or(|end| end > now)) {
         keepers.push(format!("protection until {}", end.unwrap_or_default()));
     }
-    let by = users.known.iter().filter(|(_, image)| *image == path);
-    keepers.extend(by.map(|(name, _)| name.clone()));
-    let unknown = users.unknown.iter();
-    keepers
-        .extend(unknown.map(|permission| format!("maybe somebody: asking needs `{permission}`")));
+    keepers.extend(users.of(object));
     keepers
 }
 
-fn created(object: &Object) -> i64 {
+/// Why something is kept of which nobody can say that it is old.
+fn unknown_age(created: Option<i64>) -> Option<String> {
+    created.is_none().then(|| "its age is not known".to_owned())
+}
+
+/// When an image was made, in seconds since 1970.
+fn created(object: &Object) -> Option<i64> {
     let tag = object.tags.get(bodies::TAG_PUBLISHED);
-    let found = object.published.as_ref().or(tag);
-    let found = found.and_then(|text| parse(text));
-    found.map_or(0, OffsetDateTime::unix_timestamp)
+    let found = object.published.as_ref().or(tag)?;
+    parse(found).map(OffsetDateTime::unix_timestamp)
 }
 
 fn parse(text: &str) -> Option<OffsetDateTime> {
@@ -247,8 +210,8 @@ fn parse(text: &str) -> Option<OffsetDateTime> {
 }
 
 /// Seconds since 1970 of a time as blobs have it.
-fn rfc1123(text: &str) -> i64 {
+fn rfc1123(text: &str) -> Option<i64> {
     let text = text.replace("GMT", "+0000");
-    let found = OffsetDateTime::parse(&text, &Rfc2822);
-    found.map_or(0, OffsetDateTime::unix_timestamp)
+    let found = OffsetDateTime::parse(&text, &Rfc2822).ok()?;
+    Some(found.unix_timestamp())
 }

@@ -24,6 +24,9 @@ pub const AUTHORIZATION: &str = "2022-04-01";
 /// Version of the blobs' interface.
 pub const BLOB: &str = "2023-11-03";
 
+/// Tag with the name of the target: two targets of one resource group do not take each other's objects.
+pub const TAG_TARGET: &str = "firstboot:target";
+
 /// What is wanted of one target, made of its words and the image alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
@@ -98,9 +101,10 @@ impl Desired {
         let kind = kind(target, subject, architecture).map_err(unfit)?;
         let mut tags = target.tags.clone();
         tags.extend(subject.tags());
+        tags.insert(TAG_TARGET.to_owned(), target.name.clone());
         Ok(Self {
             path: path(target, &kind),
-            blob: format!("{}-{}.vhd", target.name, vhd.hex()),
+            blob: blob(&target.name, &vhd.hex()),
             target: target.clone(),
             kind,
             vhd,
@@ -158,6 +162,12 @@ impl Desired {
             Kind::Version { version, .. } => version,
         }
     }
+}
+
+/// Name of the blob that a target puts a VHD of this digest into.
+#[must_use]
+pub fn blob(target: &str, vhd: &str) -> String {
+    format!("{target}-{vhd}.vhd")
 }
 
 /// Why a disk of a size, and of another as VHD, would be refused.

@@ -37,7 +37,8 @@ impl Publisher {
             return Ok(None);
         };
         // What is being removed may have lost its tags.
-        let ours = object.manifest() == Some(desired.manifest.as_str());
+        let ours = object.manifest() == Some(desired.manifest.as_str())
+            && object.is_of_target(&desired.target.name);
         if !ours && object.state != State::Leaving {
             return Err(Error::Foreign { what });
         }
@@ -65,7 +66,7 @@ impl Publisher {
             let versions = self.versions().await?;
             let others = versions.into_iter().filter(|other| {
                 !other.path.eq_ignore_ascii_case(&desired.path)
-                    && other.is_of(&desired.image)
+                    && other.is_of(&desired.image, &desired.target.name)
                     && other.state != State::Leaving
                     && !other.excluded
             });
@@ -74,14 +75,12 @@ impl Publisher {
         if let Kind::Version {
             gallery: wanted, ..
         } = &desired.kind
+            && wanted.share.is_with_anybody()
         {
-            let share = &wanted.share;
-            if share.community || !share.subscriptions.is_empty() || !share.tenants.is_empty() {
-                let query = format!("{version}&$select=Permissions&$expand=SharingProfile/Groups");
-                let read = self.arm.read("the gallery", &gallery, &query).await?;
-                let read = read.unwrap_or_default();
-                (found.groups, found.community) = observed::sharing(&read);
-            }
+            let query = format!("{version}&$select=Permissions&$expand=SharingProfile/Groups");
+            let read = self.arm.read("the gallery", &gallery, &query).await?;
+            let read = read.unwrap_or_default();
+            (found.groups, found.community) = observed::sharing(&read);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::blob;
+use super::names::TAG_TARGET;
 use crate::subject::{TAG_IMAGE, TAG_MANIFEST};
 
 /// What is there of one target and image.
@@ -142,10 +143,17 @@ impl Object {
         self.tags.get(TAG_MANIFEST).map(String::as_str)
     }
 
-    /// Whether its tags say that it is of an image of this name.
+    /// Whether its tags say that a target made it of an image of this name.
     #[must_use]
-    pub fn is_of(&self, image: &str) -> bool {
-        self.tags.get(TAG_IMAGE).is_some_and(|name| name == image) && self.manifest().is_some()
+    pub fn is_of(&self, image: &str, target: &str) -> bool {
+        let named = self.tags.get(TAG_IMAGE).is_some_and(|name| name == image);
+        named && self.manifest().is_some() && self.is_of_target(target)
+    }
+
+    /// Whether no other target made it; what has no such tag was made before there was one.
+    #[must_use]
+    pub fn is_of_target(&self, target: &str) -> bool {
+        self.tags.get(TAG_TARGET).is_none_or(|name| name == target)
     }
 }
 

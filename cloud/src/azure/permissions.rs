@@ -69,8 +69,7 @@ pub fn needed(desired: &Desired) -> Vec<&'static str> {
         Kind::Image { .. } => IMAGE.into(),
         Kind::Version { gallery, .. } => {
             let mut needed = VERSION.to_vec();
-            let share = &gallery.share;
-            if share.community || !share.subscriptions.is_empty() || !share.tenants.is_empty() {
+            if gallery.share.is_with_anybody() {
                 needed.extend(SHARE);
             }
             needed

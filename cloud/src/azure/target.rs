@@ -224,6 +224,14 @@ pub struct Endpoints {
     pub login: Option<String>,
 }
 
+impl Share {
+    /// Whether it is shared with anybody.
+    #[must_use]
+    pub fn is_with_anybody(&self) -> bool {
+        self.community || !self.subscriptions.is_empty() || !self.tenants.is_empty()
+    }
+}
+
 impl Target {
     /// Where blobs of the storage account are, without a slash at the end.
     #[must_use]

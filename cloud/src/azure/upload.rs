@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::blob::{Blob, SEALED, Seen, Written};
-use super::names::Desired;
+use super::names::{self, Desired};
 use super::ranges::Ranges;
 use crate::api::{Outcome, Throttled};
 use crate::error::Error;
@@ -31,6 +31,7 @@ const MOST: f64 = 8.0;
 
 const MANIFEST: &str = "firstboot_manifest";
 const IMAGE: &str = "firstboot_image";
+const TARGET: &str = "firstboot_target";
 const VHD: &str = "firstboot_vhd";
 const UPLOAD: &str = "firstboot_upload";
 const VERIFIED: &str = "firstboot_verified";
@@ -57,12 +58,18 @@ pub fn is_ours(desired: &Desired, seen: &Seen) -> bool {
     seen.pages && seen.size == desired.size && seen.notes.get(VHD) == Some(&desired.vhd.hex())
 }
 
-/// The image and manifest that a blob's notes name, when it is one of ours.
+/// The manifest that a blob's notes name, when it is a disk of this target and of an image of this name.
 #[must_use]
-pub fn origin(seen: &Seen) -> Option<(&str, &str)> {
+pub fn manifest<'a>(desired: &Desired, name: &str, seen: &'a Seen) -> Option<&'a str> {
     let note = |name: &str| seen.notes.get(name).map(String::as_str);
-    note(VHD)?;
-    Some((note(IMAGE)?, note(MANIFEST)?))
+    let (vhd, target) = (note(VHD)?, desired.target.name.as_str());
+    // Names of targets begin with each other: what was uploaded before targets were noted is told by its whole name.
+    let ours = match note(TARGET) {
+        Some(noted) => noted == target,
+        None => name == names::blob(target, vhd),
+    };
+    let ours = ours && note(IMAGE) == Some(desired.image.as_str());
+    note(MANIFEST).filter(|_| ours)
 }
 
 /// One upload.
@@ -150,6 +157,7 @@ impl Upload<'_> {
         let notes = [
             (MANIFEST, self.desired.manifest.clone()),
             (IMAGE, self.desired.image.clone()),
+            (TARGET, self.desired.target.name.clone()),
             (VHD, self.desired.vhd.hex()),
         ];
         notes.map(|(key, value)| (key.to_owned(), value)).into()

@@ -77,6 +77,9 @@ pub struct Mood {
     pub hidden: u32,
     /// Actions that the client may not do.
     pub denied: BTreeSet<String>,
+    /// Actions that the client may do in its resource group alone: lists of the subscription leave out the others' without a
+    /// word.
+    pub narrow: BTreeSet<String>,
     /// How often making an image goes wrong.
     pub failing: u32,
     /// Whether pages are taken and lost.

@@ -44,6 +44,7 @@ async fn a_managed_image_is_made_once() {
         subject.manifest.to_string()
     );
     assert_eq!(image["tags"]["team"], "racks");
+    assert_eq!(image["tags"]["firstboot:target"], "azure");
     assert_eq!(image["properties"]["hyperVGeneration"], "V2");
 
     lab.server.reset();
@@ -88,7 +89,8 @@ async fn a_part_of_a_blob_says_which_it_is() {
     ];
     for (range, status, shown) in cases {
         let mut headers = HeaderMap::new();
-        let mut add = |name: &'static str, value: &str| headers.insert(name, value.parse().unwrap());
+        let mut add =
+            |name: &'static str, value: &str| headers.insert(name, value.parse().unwrap());
         add("authorization", &format!("Bearer {token}"));
         add("x-ms-version", "2023-11-03");
         add("x-ms-date", "Fri, 02 Jan 2026 00:00:00 GMT");

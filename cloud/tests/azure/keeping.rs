@@ -7,7 +7,7 @@ use cloud::{Error, Published};
 use serde_json::json;
 use std::sync::Arc;
 
-use crate::world::{COMPUTE, IMAGE, Lab, VERSION, publish, subject};
+use crate::world::{COMPUTE, IMAGE, Lab, PRIVATE, VERSION, publish, subject};
 
 fn of<'a>(all: &'a [Published], subject: &cloud::Subject) -> &'a Published {
     let manifest = subject.manifest.to_string();
@@ -16,10 +16,10 @@ fn of<'a>(all: &'a [Published], subject: &cloud::Subject) -> &'a Published {
 
 #[tokio::test]
 async fn the_latest_and_what_is_used_is_kept() {
-    let lab = Lab::new().await;
+    let lab = Lab::private().await;
     let (old, new) = (subject(1), subject(2));
-    publish(&mut lab.publisher(VERSION, &old)).await.unwrap();
-    let mut publisher = lab.publisher(VERSION, &new);
+    publish(&mut lab.publisher(PRIVATE, &old)).await.unwrap();
+    let mut publisher = lab.publisher(PRIVATE, &new);
     publish(&mut publisher).await.unwrap();
     let all = publisher.inventory().await.unwrap();
     assert_eq!(all.len(), 2);
@@ -63,8 +63,8 @@ async fn what_may_not_be_asked_about_is_kept() {
 
 #[tokio::test]
 async fn an_image_is_deprecated_and_removed() {
-    for lines in [IMAGE, VERSION] {
-        let lab = Lab::new().await;
+    for lines in [IMAGE, PRIVATE] {
+        let lab = Lab::private().await;
         let (old, new) = (subject(1), subject(2));
         publish(&mut lab.publisher(lines, &old)).await.unwrap();
         let mut publisher = lab.publisher(lines, &new);
@@ -86,8 +86,8 @@ async fn an_image_is_deprecated_and_removed() {
 
 #[tokio::test]
 async fn what_is_protected_is_kept_until_its_end() {
-    let lab = Lab::new().await;
-    let protect = VERSION.replace("end-of-life-after", "protect = true, end-of-life-after");
+    let lab = Lab::private().await;
+    let protect = PRIVATE.replace("end-of-life-after", "protect = true, end-of-life-after");
     let (old, new) = (subject(1), subject(2));
     publish(&mut lab.publisher(&protect, &old)).await.unwrap();
     let mut publisher = lab.publisher(&protect, &new);
@@ -120,6 +120,7 @@ async fn a_disk_that_nobody_finished_is_found_and_removed() {
     let mut later = lab.publisher(IMAGE, &subject(2));
     let all = later.inventory().await.unwrap();
     assert_eq!((all.len(), all[0].created), (1, 1_767_312_000));
+    assert_eq!(all[0].place, "disks (upload)");
     later.remove(&all[0]).await.unwrap();
     assert!(lab.azure.blobs().is_empty());
 }

@@ -5,4 +5,5 @@ mod credentials;
 mod faults;
 mod images;
 mod keeping;
+mod owners;
 mod world;

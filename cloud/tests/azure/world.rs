@@ -152,9 +152,26 @@ pub(crate) const VERSION: &str = "gallery = { name = \"gallery\", publisher = \"
     end-of-life-after = 90, security-type = \"TrustedLaunchSupported\", \
     share = { subscriptions = [\"11111111-2222-3333-4444-555555555555\"] } }";
 
+/// A version in a gallery that nobody else may use; for [`Lab::private`].
+pub(crate) const PRIVATE: &str = "gallery = { name = \"gallery\", publisher = \"firstboot\", \
+    regions = [{ name = \"westeurope\" }], end-of-life-after = 90 }";
+
 impl Lab {
     pub(crate) async fn new() -> Self {
-        let azure = Arc::new(Azure::new(World::default()));
+        Self::of(World::default()).await
+    }
+
+    /// A fake whose gallery cannot be shared.
+    pub(crate) async fn private() -> Self {
+        Self::of(World {
+            galleries: vec![("gallery".to_owned(), "Private".to_owned())],
+            ..World::default()
+        })
+        .await
+    }
+
+    async fn of(world: World) -> Self {
+        let azure = Arc::new(Azure::new(world));
         let server = Server::start(azure.clone()).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         Self {
@@ -166,9 +183,13 @@ impl Lab {
 
     /// A target of this fake; lines are added to it.
     pub(crate) fn target(&self, lines: &str) -> Target {
+        self.named("azure", lines)
+    }
+
+    fn named(&self, name: &str, lines: &str) -> Target {
         let url = self.server.url();
         let text = format!(
-            "[[azure]]\nname = \"azure\"\nsubscription = \"01234567-89ab-cdef-0123-456789abcdef\"\n\
+            "[[azure]]\nname = \"{name}\"\nsubscription = \"01234567-89ab-cdef-0123-456789abcdef\"\n\
              resource-group = \"images\"\nlocation = \"westeurope\"\nstorage-account = \"firstboot\"\n\
              container = \"disks\"\ntags = {{ team = \"racks\" }}\n{lines}\n\
              endpoints = {{ storage = \"{url}/firstboot\", arm = \"{url}\", login = \"{url}/login\" }}\n"
@@ -187,12 +208,26 @@ impl Lab {
         environment: &Environment,
         journal: &Path,
     ) -> Publisher {
+        Self::made(&self.target(lines), subject, environment, journal)
+    }
+
+    /// A publisher of a target of another name.
+    pub(crate) fn publisher_of(&self, name: &str, lines: &str, subject: &Subject) -> Publisher {
+        let target = self.named(name, lines);
+        Self::made(&target, subject, &secret(), self.directory.path())
+    }
+
+    fn made(
+        target: &Target,
+        subject: &Subject,
+        environment: &Environment,
+        journal: &Path,
+    ) -> Publisher {
         let options = Options {
             journal: journal.to_owned(),
             http: Http::new(),
         };
-        let target = self.target(lines);
-        let made = Publisher::in_environment(&target, subject, &options, environment);
+        let made = Publisher::in_environment(target, subject, &options, environment);
         made.unwrap().with_patience(quick(Duration::from_secs(10)))
     }
 

@@ -25,12 +25,11 @@ pub(super) fn around(world: &World, state: &State, rest: &str) -> Option<Reply> 
         let provider = json!({ "registrationState": "Registered", "resourceTypes": kinds });
         return Some(Reply::json(200, &provider));
     }
-    if rest.ends_with("/providers/Microsoft.Authorization/permissions") {
-        let (data, actions): (Vec<_>, Vec<_>) = state
-            .mood
-            .denied
-            .iter()
-            .partition(|action| action.contains("/blobs/"));
+    if let Some(scope) = rest.strip_suffix("providers/Microsoft.Authorization/permissions") {
+        let narrow = state.mood.narrow.iter().filter(|_| scope.is_empty());
+        let denied = state.mood.denied.iter().chain(narrow);
+        let (data, actions): (Vec<_>, Vec<_>) =
+            denied.partition(|action| action.contains("/blobs/"));
         let all = json!({
             "actions": ["*"], "notActions": actions, "dataActions": ["*"], "notDataActions": data,
         });

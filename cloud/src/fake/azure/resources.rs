@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hyper::Method;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -115,7 +116,7 @@ pub(super) fn answer(world: &World, state: &mut State, request: &Request) -> Rep
     }
     match (request.method.as_str(), path.kind) {
         ("GET", "locations/operations") => operation(world, state, path.name),
-        ("GET", _) if path.name.is_empty() => list(state, &path),
+        ("GET", _) if path.name.is_empty() => list(world, state, &path),
         ("GET", "galleries") => gallery(world, state, &path, request),
         ("GET", _) => read(world, state, &path, request),
         ("PUT", _) => write(world, state, &path, request),
@@ -223,12 +224,15 @@ fn shown(resource: &Resource, expanded: bool) -> Value {
     value
 }
 
-fn list(state: &State, path: &Path<'_>) -> Reply {
+fn list(world: &World, state: &State, path: &Path<'_>) -> Reply {
     let prefix = format!("{}/", path.whole.to_lowercase());
+    let narrow = state.mood.narrow.contains(&path.action(&Method::GET));
+    let group = format!("/resourcegroups/{}/", world.group.to_lowercase());
     let found = state.resources.iter().filter(|(key, resource)| {
         // What users of images there are is asked of the whole subscription.
         let inside = key.starts_with(&prefix) || path.kind.starts_with("virtualMachine");
-        inside && resource.kind() == path.kind && resource.hidden == 0
+        let seen = !narrow || key.contains(&group);
+        inside && seen && resource.kind() == path.kind && resource.hidden == 0
     });
     let found: Vec<Value> = found.map(|(_, resource)| shown(resource, false)).collect();
     Reply::json(200, &json!({ "value": found }))
