@@ -77,8 +77,8 @@ impl Templates {
         let names = |source: &str| {
             source == short || source == path || source.ends_with(&format!("/{path}"))
         };
-        let named = self.named.iter().filter(|(source, _)| names(source));
-        named
+        let templates = self.named.iter().filter(|(source, _)| names(source));
+        templates
             .map(|(_, template)| format!("instance template `{template}`"))
             .collect()
     }
@@ -97,23 +97,21 @@ impl Compute {
                 Ok(None) | Err(Error::Denied { .. }) => return Ok(templates),
                 Err(error) => return Err(error),
             };
-            for template in page
+            for one in page
                 .items
                 .into_values()
                 .flat_map(|scope| scope.instance_templates)
             {
-                let sources = template.properties.disks.into_iter();
+                let sources = one.properties.disks.into_iter();
                 let sources = sources.map(|disk| disk.initialize_params.source_image);
-                let named = sources.map(|source| (source, template.name.clone()));
+                let named = sources.map(|source| (source, one.name.clone()));
                 templates.named.extend(named);
             }
-            match page.next_page_token.filter(|next| !next.is_empty()) {
-                Some(next) => token = format!("&pageToken={}", escape(&next)),
-                None => {
-                    templates.whole = true;
-                    return Ok(templates);
-                }
-            }
+            let Some(next) = page.next_page_token.filter(|next| !next.is_empty()) else {
+                templates.whole = true;
+                return Ok(templates);
+            };
+            token = format!("&pageToken={}", escape(&next));
         }
         Ok(templates)
     }
