@@ -103,6 +103,8 @@ pub const TAG_VERSION: &str = "firstboot:version";
 pub const TAG_ARCHITECTURE: &str = "firstboot:architecture";
 /// Tag with the digest of its manifest: what an object is found by.
 pub const TAG_MANIFEST: &str = "firstboot:manifest";
+/// Tag with the name of the target: two targets of one account do not take each other's objects.
+pub const TAG_TARGET: &str = "firstboot:target";
 /// Tag with the tree digest.
 pub const TAG_TREE: &str = "firstboot:tree";
 

@@ -7,10 +7,7 @@ use image_manifest::Digest;
 use super::ec2::Grants;
 use super::target::{Target, fill};
 use crate::error::Error;
-use crate::subject::{Subject, TAG_IMAGE, TAG_MANIFEST};
-
-/// Tag with the name of the target: two targets of one account do not take each other's objects.
-pub(super) const TAG_TARGET: &str = "firstboot:target";
+use crate::subject::{Subject, TAG_IMAGE, TAG_MANIFEST, TAG_TARGET};
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]

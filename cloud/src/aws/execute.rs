@@ -9,7 +9,7 @@ use super::waiting::Waiting;
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::provider::Progress;
-use crate::subject::TAG_IMAGE;
+use crate::subject::{TAG_IMAGE, TAG_TARGET};
 
 /// How often a copy is asked for anew when the one before it never shows.
 const COPIES: u32 = 3;
@@ -230,7 +230,5 @@ fn is(error: &Error, expected: &str) -> bool {
 
 /// Whether a tag says the same of every build: parameters outlive builds.
 fn lasts(key: &str) -> bool {
-    key == TAG_IMAGE
-        || key == super::desired::TAG_TARGET
-        || (!key.starts_with("firstboot:") && key != "Name")
+    key == TAG_IMAGE || key == TAG_TARGET || (!key.starts_with("firstboot:") && key != "Name")
 }

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::target::{Gallery, Target};
 use crate::error::Error;
-use crate::subject::Subject;
+use crate::subject::{Subject, TAG_TARGET};
 
 /// Versions of the interfaces.
 pub const COMPUTE: &str = "2024-07-01";
@@ -23,9 +23,6 @@ pub const STORAGE: &str = "2023-05-01";
 pub const AUTHORIZATION: &str = "2022-04-01";
 /// Version of the blobs' interface.
 pub const BLOB: &str = "2023-11-03";
-
-/// Tag with the name of the target: two targets of one resource group do not take each other's objects.
-pub const TAG_TARGET: &str = "firstboot:target";
 
 /// What is wanted of one target, made of its words and the image alone.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::blob;
-use super::names::TAG_TARGET;
-use crate::subject::{TAG_IMAGE, TAG_MANIFEST};
+use crate::subject::{TAG_IMAGE, TAG_MANIFEST, TAG_TARGET};
 
 /// What is there of one target and image.
 #[derive(Clone, Debug, Default, PartialEq)]

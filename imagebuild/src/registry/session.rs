@@ -22,7 +22,9 @@ use super::challenge::Challenge;
 use super::credentials::{self, Credentials};
 use super::reference::{Repository, is_loopback};
 use super::{Error, Options, Plain};
+use cloud::escape::escape;
 use cloud::http::{Content, Http, TransportError, next};
+use cloud::patience::chance;
 
 /// Times that one request is sent.
 const TRIES: u32 = 5;
@@ -452,10 +454,7 @@ fn asked_for(answer: &Response<Incoming>) -> Option<Duration> {
 
 /// A pause between half and all of the given one, so that many who were refused at once do not come back at once.
 fn jittered(pause: Duration) -> Duration {
-    let mut bytes = [0; 4];
-    // Without randomness the pause is whole, which is as good for one client.
-    let part = getrandom::fill(&mut bytes).map_or(u32::MAX, |()| u32::from_le_bytes(bytes));
-    pause / 2 + (pause / 2).mul_f64(f64::from(part) / f64::from(u32::MAX))
+    pause / 2 + (pause / 2).mul_f64(chance())
 }
 
 fn basic(user: &str, password: &SecretString) -> SecretString {
@@ -505,16 +504,6 @@ pub(super) fn resolve(from: &Uri, target: &str) -> Option<Uri> {
 
 /// Writes a query or a form.
 pub(super) fn encode<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let escape = |text: &str| -> String {
-        text.bytes()
-            .map(|byte| match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                    char::from(byte).to_string()
-                }
-                byte => format!("%{byte:02X}"),
-            })
-            .collect()
-    };
     let pairs = pairs.map(|(name, value)| format!("{}={}", escape(name), escape(value)));
     pairs.collect::<Vec<_>>().join("&")
 }
