@@ -59,6 +59,7 @@ impl Machine<'_> {
             pending.sending = Some(watched);
             work.offs = work.offs.saturating_add(1);
             work.off_until = ticks;
+            let operation = self.state.falling.is_none().then_some(operation);
             self.state.falling = Some(Falling { operation, ticks });
         }
     }
@@ -82,7 +83,7 @@ impl Machine<'_> {
         // It says so of itself, whether it is waited for or not.
         self.state
             .falling
-            .take_if(|falling| came_to_nothing && falling.operation == operation);
+            .take_if(|falling| came_to_nothing && falling.operation == Some(operation));
         let Some(work) = self.work() else { return };
         // Whatever is not waited for any more says nothing about what is.
         let Some(pending) = work

@@ -196,8 +196,8 @@ pub struct Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Falling {
-    /// Its number.
-    pub operation: Operation,
+    /// Its number; none when there are several, since the end of one says nothing about the others.
+    pub operation: Option<Operation>,
     /// The count of ticks at which it was about to be sent.
     pub ticks: u64,
 }

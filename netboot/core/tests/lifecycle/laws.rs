@@ -502,3 +502,25 @@ fn a_slow_power_off_is_not_taken_for_a_lost_one() {
         world.end(Duration::from_hours(3));
     }
 }
+
+#[test]
+fn the_end_of_one_power_off_is_not_the_end_of_one_before() {
+    let at_once = Policy {
+        shutdown: Duration::ZERO,
+        ..policy()
+    };
+    let mut world = proven(vec![Fate::Well; 4], at_once);
+    world.bmc = Bmc::Lags(60);
+    perform(&mut world, &Deed::Order(1));
+    world.pass(3);
+    perform(&mut world, &Deed::Order(0));
+    world.bmc = Bmc::Good;
+    world.crash();
+    // Nobody waits for the first any more, and the next is obeyed at once.
+    world.deploy(1, When::Always, "one");
+    world.end(Duration::from_hours(1));
+    perform(&mut world, &Deed::Order(0));
+    world.end(Duration::from_hours(1));
+    world.pass(100);
+    assert!(world.power, "it stays off: {:?}", world.notes);
+}

@@ -67,6 +67,14 @@ struct Running {
     answer: Option<Outcome>,
 }
 
+/// What a BMC was told, for which goal, and when it obeys.
+#[derive(Clone, Debug)]
+struct Effect {
+    at: u64,
+    on: bool,
+    goal: Option<Goal>,
+}
+
 #[derive(Clone, Debug)]
 struct Boot {
     id: String,
@@ -87,7 +95,7 @@ pub(crate) struct World {
     pub(crate) skew: i64,
     pub(crate) power: bool,
     /// Changes of power that a BMC was told and has not made yet.
-    effects: Vec<(u64, bool)>,
+    effects: Vec<Effect>,
     queue: VecDeque<(Operation, PowerIntent)>,
     running: Option<Running>,
     script_due: Option<u64>,
@@ -181,9 +189,11 @@ impl World {
         self.tell(&Event::Restarted);
     }
 
-    /// Somebody else switches the host.
+    /// Somebody else switches the host. A BMC has done what it was told once the host is as it was
+    /// told: nobody can tell whose off it was, so none that comes later is held against us.
     pub(crate) fn by_hand(&mut self, on: bool) {
         self.offs = 0;
+        self.effects.retain(|told| told.on != on);
         self.switch(on);
     }
 
@@ -200,11 +210,14 @@ impl World {
     pub(crate) fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.now += 1_000;
-            let (due, later) = self.effects.iter().partition(|(at, _)| *at <= self.now);
-            self.effects = later;
-            let due: Vec<(u64, bool)> = due;
-            for (_, on) in due {
-                if !on && self.power {
+            let now = self.now;
+            for Effect { on, goal, .. } in self
+                .effects
+                .extract_if(.., |told| told.at <= now)
+                .collect::<Vec<_>>()
+            {
+                // What a goal before had sent is no second time of this one.
+                if !on && self.power && goal == self.goal {
                     self.offs += 1;
                     assert!(self.offs <= 1, "switched off twice for {:?}", self.goal);
                 }
@@ -305,7 +318,11 @@ impl World {
             Bmc::Lags(seconds) => seconds,
             _ => 2,
         };
-        self.effects.push((self.now + lag * 1_000, on));
+        self.effects.push(Effect {
+            at: self.now + lag * 1_000,
+            on,
+            goal: self.goal.clone(),
+        });
     }
 
     fn ended(&self, running: &Running) -> Option<Outcome> {
