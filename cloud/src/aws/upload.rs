@@ -3,6 +3,7 @@
 //! It refuses to leave out a block that somebody may read: only what was never written stays away.
 
 mod blocks;
+mod buffers;
 mod notes;
 
 pub(super) use notes::Note;
@@ -21,6 +22,7 @@ use crate::journal::Journal;
 use crate::provider::Progress;
 use crate::subject::Disk;
 use blocks::Sent;
+use buffers::Buffers;
 use notes::Resumed;
 
 /// How often a snapshot is begun anew in one run.
@@ -221,12 +223,17 @@ impl Upload<'_> {
             });
         }
         let step = listed.len().div_ceil(SAMPLES).max(1);
+        let buffers = Buffers::default();
         for block in listed.iter().step_by(step).chain(listed.last()) {
             let index = block.block_index;
             let found = Digest::of(&self.client.read(id, block).await?);
             let expected = match resumed.blocks.get(&index) {
                 Some(digest) => *digest,
-                None => blocks::read(Arc::clone(self.disk), index).await?.1,
+                None => {
+                    blocks::read(Arc::clone(self.disk), &buffers, index)
+                        .await?
+                        .1
+                }
             };
             if found != expected {
                 return Err(Error::Mismatch {

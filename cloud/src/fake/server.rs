@@ -55,9 +55,13 @@ impl Request {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The body as a form, decoded.
+    /// The body as a form, decoded; nothing when it does not say that it is one.
     #[must_use]
     pub fn form(&self) -> Vec<(String, String)> {
+        let kind = self.header("content-type").unwrap_or_default();
+        if !kind.starts_with("application/x-www-form-urlencoded") {
+            return Vec::new();
+        }
         decode(&String::from_utf8_lossy(&self.body))
     }
 }

@@ -5,6 +5,7 @@
 mod bmc;
 mod image;
 mod memory;
+mod publish;
 mod timed;
 mod usage;
 
@@ -22,6 +23,11 @@ enum Bench {
     Image(image::Options),
     /// Finds the least memory that boots `host` from the network, in the virtual rack.
     Memory(memory::Options),
+    /// Uploads a disk to Amazon's EBS direct interfaces.
+    Publish(publish::Options),
+    /// The part of `publish` whose memory is measured.
+    #[command(hide = true)]
+    Upload(publish::Upload),
 }
 
 fn main() -> ExitCode {
@@ -29,6 +35,8 @@ fn main() -> ExitCode {
         Bench::Bmc(options) => bmc::run(&options).map_err(Into::into),
         Bench::Image(options) => image::run(&options).map_err(Into::into),
         Bench::Memory(options) => memory::run(&options).map_err(Into::into),
+        Bench::Publish(options) => publish::run(&options).map_err(Into::into),
+        Bench::Upload(options) => publish::upload(&options).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

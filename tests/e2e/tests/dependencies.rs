@@ -38,7 +38,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("netboot", &["image-manifest", "ipmi", "netboot-core"]),
     ("lab", &["image-manifest", "ipmi"]),
     ("e2e", &["cloud", "image-manifest", "ipmi", "lab"]),
-    ("bench", &["ipmi"]),
+    ("bench", &["cloud", "image-manifest", "ipmi"]),
 ];
 
 /// What would bring clocks, sockets, disks or logs into a crate that is a pure function.

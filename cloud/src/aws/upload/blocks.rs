@@ -9,6 +9,7 @@ use image_manifest::block_map::Kind as BlockKind;
 use image_manifest::{BlockMap, Digest};
 use tokio::task::JoinSet;
 
+use super::buffers::Buffers;
 use super::notes::{Note, Resumed};
 use super::{Ended, Upload};
 use crate::api::{Api, Outcome, Throttled};
@@ -59,6 +60,7 @@ struct Sending<'a> {
     fresh: std::iter::Peekable<std::vec::IntoIter<Block>>,
     again: VecDeque<(Instant, Block)>,
     flying: JoinSet<Tried>,
+    buffers: Buffers,
     pace: Pace,
     begun: Instant,
     /// When the last one arrived.
@@ -91,7 +93,7 @@ impl Sending<'_> {
             };
             self.pace.sent(now - self.begun);
             self.flying
-                .spawn(self.upload.one(&self.api, self.id, block?));
+                .spawn(self.upload.one(&self.api, &self.buffers, self.id, block?));
         }
         None
     }
@@ -211,6 +213,7 @@ impl Upload<'_> {
             fresh: missing.into_iter().peekable(),
             again: VecDeque::new(),
             flying: JoinSet::new(),
+            buffers: Buffers::default(),
             pace: Pace::default(),
             begun,
             alive: begun,
@@ -245,14 +248,15 @@ impl Upload<'_> {
     fn one(
         &self,
         api: &Api,
+        buffers: &Buffers,
         id: &str,
         block: Block,
     ) -> impl Future<Output = Tried> + Send + 'static {
-        let (api, client) = (api.clone(), self.client.clone());
+        let (api, client, buffers) = (api.clone(), self.client.clone(), buffers.clone());
         let (disk, id, patience) = (Arc::clone(self.disk), id.to_owned(), self.bounds.block);
         async move {
             let read = match block.kind {
-                BlockKind::Data => read(disk, block.index).await,
+                BlockKind::Data => read(disk, &buffers, block.index).await,
                 BlockKind::MustBeZero | BlockKind::NeverWritten => Ok(zeros()),
             };
             let (bytes, digest) = match read {
@@ -337,15 +341,22 @@ async fn sleep_until(at: Option<Instant>) {
 static ZEROS: [u8; 512 << 10] = [0; 512 << 10];
 
 /// Reads one block, filled with zeros behind the end of the disk.
-pub(super) async fn read(disk: Arc<dyn Disk>, index: u64) -> Result<(Bytes, Digest), Error> {
+pub(super) async fn read(
+    disk: Arc<dyn Disk>,
+    buffers: &Buffers,
+    index: u64,
+) -> Result<(Bytes, Digest), Error> {
+    let buffers = buffers.clone();
     let read = tokio::task::spawn_blocking(move || {
-        let mut buffer = vec![0; ZEROS.len()];
-        let at = index * BlockMap::BLOCK;
-        let length = disk.blocks().size.saturating_sub(at).min(BlockMap::BLOCK);
-        let part = &mut buffer[..length as usize];
-        disk.read_at(at, part)?;
-        let digest = Digest::of(&buffer);
-        Ok((Bytes::from(buffer), digest))
+        let bytes = buffers.fill(|buffer| {
+            let at = index * BlockMap::BLOCK;
+            let length = disk.blocks().size.saturating_sub(at).min(BlockMap::BLOCK);
+            let (part, behind) = buffer.split_at_mut(length as usize);
+            behind.fill(0);
+            disk.read_at(at, part)
+        })?;
+        let digest = Digest::of(&bytes);
+        Ok((bytes, digest))
     });
     let read = read
         .await
