@@ -12,7 +12,10 @@ use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 
 use crate::console;
-use crate::modules::{Index, Module, Scope};
+use crate::modules::{self, Index, Module, Scope};
+
+/// Where the kernel looks for firmware.
+const FIRMWARE: &str = "/lib/firmware";
 
 /// Loads modules, each once.
 #[derive(Debug)]
@@ -67,6 +70,18 @@ impl Coldplug {
                 self.load(module);
             }
         }
+    }
+
+    /// Ends the search for drivers: deletes from the initramfs all firmware, and all modules but those that these names
+    /// load. A driver that is there keeps its firmware, and the image's own system finds both in its root.
+    ///
+    /// What does not let itself be deleted costs memory and nothing else.
+    pub(crate) fn finish(&mut self, needed: &[&str]) {
+        let files = self.index.keep(needed);
+        let files = files.iter().map(String::as_str).chain([modules::PATH]);
+        files.for_each(|path| drop(fs::remove_file(path)));
+        drop(fs::remove_dir_all(FIRMWARE));
+        self.devices = BTreeSet::new();
     }
 
     fn load(&self, module: &Module) {

@@ -133,6 +133,8 @@ fn from_network(
     started_ms: u64,
 ) -> Result<Infallible, Error> {
     link::bring_up(&parameters, &mut coldplug)?;
+    // Their place is needed for the root.
+    coldplug.finish(&NEEDED);
     let Parameters {
         server,
         appliance,
@@ -259,6 +261,7 @@ impl Boot<'_> {
 
         rootfs::assemble(&root).map_err(Error::Assemble)?;
         drop(root);
+        memory::tell()?;
         self.place(&host)?;
         console::info(&format!("starting `{}`", host.name));
         self.reporter.report(Stage::SwitchRoot);
@@ -296,8 +299,9 @@ impl Boot<'_> {
         })?;
         let elapsed_ms = u64::try_from(fetched.elapsed.as_millis()).unwrap_or(u64::MAX);
         console::info(&format!(
-            "root file system of {} MiB fetched and checked in {elapsed_ms} ms",
-            mebibytes(image.size)
+            "root file system of {} MiB fetched and checked in {elapsed_ms} ms, {} MiB of memory are left",
+            mebibytes(image.size),
+            memory::free().unwrap_or_default() >> 20,
         ));
         self.reporter.report(Stage::RootFetched {
             bytes: image.size,

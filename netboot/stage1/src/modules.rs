@@ -123,6 +123,29 @@ impl Index {
         order.modules.iter().map(|at| &self.modules[*at]).collect()
     }
 
+    /// Forgets all modules but those that these names load, and devices altogether; returns the files of what it
+    /// forgot.
+    pub(crate) fn keep(&mut self, names: &[&str]) -> Vec<String> {
+        let mut order = Order::default();
+        for name in names {
+            if let Some(at) = self.by_name.get(&canonical(name)) {
+                self.visit(*at, &mut order);
+            }
+        }
+        self.by_name.clear();
+        self.by_bus.clear();
+        let mut forgotten = Vec::new();
+        for (at, module) in std::mem::take(&mut self.modules).into_iter().enumerate() {
+            if order.seen.contains(&at) {
+                self.by_name.insert(module.name.clone(), self.modules.len());
+                self.modules.push(module);
+            } else {
+                forgotten.push(module.path);
+            }
+        }
+        forgotten
+    }
+
     /// Depth first; a module that is being visited already is left out, so a cycle ends.
     fn visit(&self, at: usize, order: &mut Order) {
         if !order.seen.insert(at) {
@@ -226,6 +249,21 @@ mod tests {
                 few
             );
         }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_all_that_the_kept_do_not_need() {
+        let mut index = Index::parse(INDEX).unwrap();
+        let forgotten = index.keep(&["net-failover", "loop", "built-in"]);
+        assert_eq!(forgotten, ["/lib/virtio_net.ko", "/lib/e1000.ko"]);
+        assert_eq!(
+            names(index.by_name("net_failover")),
+            ["failover", "net_failover"]
+        );
+        assert_eq!(names(index.by_name("loop")), ["loop"]);
+        assert!(index.by_name("e1000").is_empty());
+        let intel = "pci:v00008086d0000100Esv0sd0bc02sc00i00";
+        assert!(index.for_device(intel, Scope::All).is_empty());
     }
 
     #[test]

@@ -93,6 +93,30 @@ fn a_rack_with_every_firmware_boots_into_the_pinned_tree() {
     check(&lab(&state, &["down"]));
 }
 
+/// Root and little else fit: the initrd's modules have to be gone before the root comes, and the image has to make do.
+#[test]
+fn a_host_with_little_memory_compresses_what_lies_idle() {
+    if !need::has(&["qemu-system-x86_64", "ssh"]) {
+        return;
+    }
+    let state = own_state();
+    check(&lab(&state, &["down"]));
+    let _down = Down(&state);
+    check(&lab(
+        &state,
+        &["up", "--keep", "--host", "bios1", "--ram", "200"],
+    ));
+    let seen = |command| printed(&lab(&state, &["ssh", "bios1", command]));
+    let swap = seen("cat /proc/swaps");
+    assert_eq!(swap.lines().count(), 2, "{swap}");
+    assert!(swap.contains("/dev/zram0"), "{swap}");
+    let root = seen("awk '/^Unevictable:/ {print $2 * 1024}' /proc/meminfo");
+    let manifest = shop::manifest(&state.store(), "host");
+    let size = manifest.artifact(Role::Rootfs).expect("a root").size;
+    let unswappable: u64 = root.trim().parse().expect("bytes");
+    assert!(unswappable >= size, "the root may be swapped: {root}");
+}
+
 /// Milliseconds since the kernel's start at which a report of this stage was sent, and its field.
 fn reported(events: &serde_json::Value, stage: &str, field: &str) -> u64 {
     let events = events["events"].as_array().expect("events");
@@ -167,7 +191,7 @@ fn a_rack_that_fails_says_why_and_exits_with_it() {
     let _down = Down(&state);
     check(&lab(&state, &["down"]));
     // More than the initrd needs, less than the root does.
-    let up = lab(&state, &["up", "--host", "bios1", "--ram", "176"]);
+    let up = lab(&state, &["up", "--host", "bios1", "--ram", "152"]);
     let said = String::from_utf8_lossy(&up.stderr);
     assert_eq!(up.status.code(), Some(1), "{said}");
     let verdict = said.lines().find(|line| line.starts_with("error: bios1"));
