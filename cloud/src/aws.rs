@@ -10,6 +10,7 @@ mod ec2;
 mod execute;
 mod inventory;
 mod left;
+mod observe;
 mod pace;
 mod plan;
 mod preflight;

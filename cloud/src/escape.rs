@@ -19,6 +19,27 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
+/// Reads what was escaped; what no escape would write becomes `?`.
+#[must_use]
+pub fn unescape(text: &str) -> String {
+    let mut bytes = text.bytes();
+    let mut plain = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        plain.push(match byte {
+            b'%' => {
+                let digits = [bytes.next(), bytes.next()];
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                match digits.map(digit) {
+                    [Some(high), Some(low)] => u8::try_from(high << 4 | low).unwrap_or(b'?'),
+                    _ => b'?',
+                }
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,5 +48,21 @@ mod tests {
     fn all_but_unreserved_letters_are_escaped() {
         assert_eq!(escape("a-Z_0.~"), "a-Z_0.~");
         assert_eq!(escape("a/b c=\"ä\""), "a%2Fb%20c%3D%22%C3%A4%22");
+    }
+
+    #[test]
+    fn what_was_escaped_is_read_again_and_nonsense_does_no_harm() {
+        for text in ["", "a/b c=\"ä\"", "100%+", "%41"] {
+            assert_eq!(unescape(&escape(text)), text);
+        }
+        for (text, expected) in [
+            ("%", "?"),
+            ("%4", "?"),
+            ("%+5x", "?x"),
+            ("%zz", "?"),
+            ("%ff", "\u{fffd}"),
+        ] {
+            assert_eq!(unescape(text), expected, "{text}");
+        }
     }
 }

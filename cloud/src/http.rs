@@ -2,6 +2,7 @@
 //!
 //! It refuses silence in both directions, and to follow a redirect on its own: who may be shown credentials is decided above.
 
+pub mod private;
 pub mod route;
 
 use std::fs::File;

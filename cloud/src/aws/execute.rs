@@ -2,9 +2,10 @@
 
 use super::client::Client;
 use super::ec2::{Copying, Mode, Registration};
+use super::observe::observe;
 use super::plan::{Step, minute};
-use super::publisher::{Publisher, observe};
-use super::upload::{Note, Upload};
+use super::publisher::Publisher;
+use super::upload::{Note, Upload, compare};
 use super::waiting::Waiting;
 use crate::error::Error;
 use crate::journal::Journal;
@@ -137,6 +138,13 @@ impl Publisher {
     }
 
     async fn register(&self, client: &Client, snapshot: &str) -> Result<(), Error> {
+        if let Err(error) = compare(client, &self.disk, snapshot).await {
+            if matches!(error, Error::Mismatch { .. }) {
+                // Whoever looks next would make an image of it.
+                client.delete_snapshot(snapshot).await?;
+            }
+            return Err(error);
+        }
         match client
             .register(&self.registration(snapshot), Mode::Do)
             .await

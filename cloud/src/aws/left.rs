@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use super::client::Client;
 use super::desired::Desired;
 use super::ec2::Image;
+use super::observe::known;
 use super::plan::Region;
-use super::publisher::known;
 use crate::error::Error;
 
 /// Sets aside what has our tags and may be somebody else's: tags are copied along by tools and people.

@@ -1,7 +1,8 @@
 //! What stands in the way, asked before the first byte is sent.
 
 use super::client::{Client, Query};
-use super::publisher::{Publisher, observe};
+use super::observe::observe;
+use super::publisher::Publisher;
 use super::together::together;
 use super::verify::difference;
 use crate::error::Error;

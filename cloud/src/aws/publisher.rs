@@ -10,15 +10,15 @@ use reqsign_core::Context;
 use super::client::{Client, url};
 use super::credentials::{Role, Source};
 use super::desired::Desired;
-use super::ec2::Image;
-use super::left::leave;
+use super::observe::{is_unknown, observe};
 use super::plan::{Region, Step, plan};
-use super::target::{Target, check_endpoint};
+use super::target::Target;
 use super::together::all;
 use super::verify::verify;
 use super::waiting::{Bounds, Waiting};
 use crate::authorize::context;
 use crate::error::Error;
+use crate::http::private;
 use crate::provider::{
     self, Finding, Options, Pending, Progress, Provider, Published, Receipt, Stage,
 };
@@ -74,8 +74,8 @@ impl Publisher {
             .endpoint
             .clone()
             .or_else(|| context.env_var("AWS_ENDPOINT_URL"));
-        if let Some(Err(problem)) = endpoint.as_deref().map(check_endpoint) {
-            return Err(unfit(format!("the endpoint {problem}")));
+        if let Some(Err(problem)) = endpoint.as_deref().map(private::check) {
+            return Err(unfit(format!("its endpoint: {problem}")));
         }
         let role = target.role.as_ref().map(|arn| Role {
             arn: arn.clone(),
@@ -302,57 +302,6 @@ impl Publisher {
             waiting.again(last.trim_end()).await?;
         }
     }
-}
-
-/// What one region has.
-pub(super) async fn observe(client: &Client, desired: &Desired) -> Result<Region, Error> {
-    let mut region = Region {
-        images: client.images(&desired.own()).await?,
-        snapshots: client.snapshots(&desired.own()).await?,
-        parameters: client.parameters(&desired.parameters).await?,
-        ..Region::default()
-    };
-    if region.images.is_empty() {
-        let named = client.images_named(&desired.name).await?;
-        let own = |image: &&Image| {
-            desired
-                .own()
-                .iter()
-                .all(|(key, value)| image.tags.get(*key).is_some_and(|has| has == value))
-        };
-        region.foreign = named
-            .iter()
-            .find(|image| !own(image))
-            .map(|image| image.id.clone());
-    }
-    leave(client, desired, &mut region).await?;
-    if let Some(image) = region.available().cloned() {
-        region.grants = known(client.grants(&image.id).await)?;
-        if let Some(mapping) = image.mappings.first() {
-            region.snapshot_grants = known(client.snapshot_grants(&mapping.snapshot).await)?;
-        }
-    }
-    Ok(region)
-}
-
-/// What is not known everywhere yet was not given to anybody.
-pub(super) fn known<T: Default>(answer: Result<T, Error>) -> Result<T, Error> {
-    match answer {
-        Err(error) if is_unknown(&error) => Ok(T::default()),
-        answer => answer,
-    }
-}
-
-/// Whether the cloud says that there is no such object, or not yet one that can be used.
-fn is_unknown(error: &Error) -> bool {
-    let codes = [
-        "InvalidAMIID.NotFound",
-        "InvalidAMIID.Unavailable",
-        "InvalidSnapshot.NotFound",
-        "InvalidID",
-        "IncorrectState",
-    ];
-    matches!(error, Error::Refused { code, .. } if codes.contains(&code.as_str()))
 }
 
 /// Seconds since 1970.

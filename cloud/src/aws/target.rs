@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use crate::http::private;
+
 /// Tags that every object carries beside those of the target: five of the image, its target, its name.
 const OWN_TAGS: usize = 7;
 
@@ -139,9 +141,9 @@ impl Target {
             problems.push("`regions` are of several partitions: make a target of each".to_owned());
         }
         if let Some(endpoint) = &self.endpoint
-            && let Err(problem) = check_endpoint(endpoint)
+            && let Err(problem) = private::check(endpoint)
         {
-            problems.push(format!("`endpoint` {problem}"));
+            problems.push(format!("`endpoint`: {problem}"));
         }
         if let Some(role) = &self.role
             && !(role.starts_with("arn:aws") && role.contains(":iam::") && role.contains(":role/"))
@@ -257,19 +259,6 @@ pub(super) fn fill(text: &str, image: &str, version: &str, architecture: &str) -
     let filled = filled.replace("{version}", version);
     let filled = filled.replace("{architecture}", architecture);
     (!filled.contains(['{', '}'])).then_some(filled)
-}
-
-/// Checks an address of an interface: what is sent to it must not be shown to everybody on the way.
-pub(super) fn check_endpoint(endpoint: &str) -> Result<(), &'static str> {
-    let url: hyper::Uri = endpoint.parse().map_err(|_| "is no URL")?;
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-    let address = host.parse::<std::net::IpAddr>();
-    let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    match url.scheme_str() {
-        Some("https") => Ok(()),
-        Some("http") if loopback => Ok(()),
-        _ => Err("is not `https`"),
-    }
 }
 
 /// The part of the cloud that a region is in, as ARNs name it, and the end of its host names.

@@ -4,8 +4,10 @@
 
 mod blocks;
 mod buffers;
+mod compare;
 mod notes;
 
+pub(super) use compare::compare;
 pub(super) use notes::Note;
 
 use std::collections::BTreeMap;
@@ -22,13 +24,10 @@ use crate::journal::Journal;
 use crate::provider::Progress;
 use crate::subject::Disk;
 use blocks::Sent;
-use buffers::Buffers;
 use notes::Resumed;
 
 /// How often a snapshot is begun anew in one run.
 const ATTEMPTS: u32 = 8;
-/// Blocks that are read back of a finished snapshot.
-const SAMPLES: usize = 8;
 
 /// One upload.
 pub(super) struct Upload<'a> {
@@ -56,12 +55,8 @@ pub(super) fn gibibytes(bytes: u64) -> u64 {
 }
 
 impl Upload<'_> {
-    /// Brings a completed snapshot about; returns its id.
-    pub(super) async fn run(
-        &self,
-        journal: &mut Journal,
-        notes: Vec<Note>,
-    ) -> Result<String, Error> {
+    /// Brings a completed snapshot about.
+    pub(super) async fn run(&self, journal: &mut Journal, notes: Vec<Note>) -> Result<(), Error> {
         let mut resumed = Resumed::of(notes);
         for _ in 0..ATTEMPTS {
             if resumed.snapshot.is_none() {
@@ -69,10 +64,7 @@ impl Upload<'_> {
             }
             let id = resumed.snapshot.clone().unwrap_or_default();
             match self.fill(&id, journal, &mut resumed).await? {
-                Ended::Whole => {
-                    self.read_back(&id, &resumed).await?;
-                    return Ok(id);
-                }
+                Ended::Whole => return Ok(()),
                 Ended::Lost => {
                     tracing::warn!(
                         snapshot = id,
@@ -203,47 +195,6 @@ impl Upload<'_> {
             self.progress.waits(self.target, waiting.what());
             waiting.again(state).await?;
         }
-    }
-
-    /// Compares what the snapshot has with what was sent: which blocks, and what is in some of them.
-    async fn read_back(&self, id: &str, resumed: &Resumed) -> Result<(), Error> {
-        let listed = self.client.blocks(id).await?;
-        let found: Vec<u64> = listed.iter().map(|block| block.block_index).collect();
-        let expected: Vec<u64> = self
-            .disk
-            .blocks()
-            .written()
-            .map(|(index, _)| index)
-            .collect();
-        if found != expected {
-            return Err(Error::Mismatch {
-                what: format!("the list of blocks of {id}"),
-                found: format!("{} blocks", found.len()),
-                expected: format!("the {} blocks that were sent", expected.len()),
-            });
-        }
-        let step = listed.len().div_ceil(SAMPLES).max(1);
-        let buffers = Buffers::default();
-        for block in listed.iter().step_by(step).chain(listed.last()) {
-            let index = block.block_index;
-            let found = Digest::of(&self.client.read(id, block).await?);
-            let expected = match resumed.blocks.get(&index) {
-                Some(digest) => *digest,
-                None => {
-                    blocks::read(Arc::clone(self.disk), &buffers, index)
-                        .await?
-                        .1
-                }
-            };
-            if found != expected {
-                return Err(Error::Mismatch {
-                    what: format!("block {index} of {id}"),
-                    found: found.to_string(),
-                    expected: expected.to_string(),
-                });
-            }
-        }
-        Ok(())
     }
 }
 

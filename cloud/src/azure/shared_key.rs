@@ -17,6 +17,7 @@ use sha2::Sha256;
 use super::credentials::date;
 use crate::authorize::Authorize;
 use crate::error::Error;
+use crate::escape::unescape;
 use crate::provider::Pending;
 
 /// Signs with the key of an account.
@@ -134,20 +135,4 @@ pub fn to_sign(
         lines.push(format!("{name}:{}", values.join(",")));
     }
     lines.join("\n")
-}
-
-/// Reads a part of a query.
-fn unescape(text: &str) -> String {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let digits = [bytes.next().unwrap_or(b'0'), bytes.next().unwrap_or(b'0')];
-        let digits = String::from_utf8_lossy(&digits).into_owned();
-        decoded.push(u8::from_str_radix(&digits, 16).unwrap_or(b'?'));
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }

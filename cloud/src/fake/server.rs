@@ -19,6 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::escape::unescape;
+
 use super::faults::{Act, Fault, Faults, When};
 
 /// Largest request that is taken.
@@ -342,23 +344,11 @@ fn decode(text: &str) -> Vec<(String, String)> {
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
     let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     pairs
-        .map(|(name, value)| (unescape(name), unescape(value)))
+        .map(|(name, value)| (plain(name), plain(value)))
         .collect()
 }
 
-pub(super) fn unescape(text: &str) -> String {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let digits = [bytes.next().unwrap_or(b'0'), bytes.next().unwrap_or(b'0')];
-                let digits = String::from_utf8_lossy(&digits).into_owned();
-                u8::from_str_radix(&digits, 16).unwrap_or(b'?')
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
+/// In a query or a form a space may be a `+`.
+fn plain(text: &str) -> String {
+    unescape(&text.replace('+', " "))
 }

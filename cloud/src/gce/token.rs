@@ -97,7 +97,6 @@ impl Place {
             return Self::File(FileCredentialProvider::new(path).with_scope(SCOPE));
         }
         let found = DefaultCredentialProvider::builder()
-            .env(EnvCredentialProvider::new().with_scope(SCOPE))
             .well_known(WellKnownCredentialProvider::new().with_scope(SCOPE))
             .vm_metadata(VmMetadataCredentialProvider::new().with_scope(SCOPE))
             .build();
@@ -129,15 +128,39 @@ impl ProvideCredential for Source {
     ) -> reqsign_core::Result<Option<Credential>> {
         match &*self.0 {
             Place::File(file) => file.provide_credential(context).await,
-            Place::Found(found) => found.provide_credential(context).await,
+            Place::Found(found) => look(found, context).await,
             Place::Job(federation, found) => match federation.file(context) {
                 Some(file) => {
                     let file = StaticCredentialProvider::new(file).with_scope(SCOPE);
                     file.provide_credential(context).await
                 }
-                None => found.provide_credential(context).await,
+                None => look(found, context).await,
             },
         }
+    }
+}
+
+/// Looks where Google's tools look. The kept chain says of nothing why it was not taken, and goes on as somebody else when the
+/// file that the environment names is broken.
+async fn look(
+    found: &DefaultCredentialProvider,
+    context: &Context,
+) -> reqsign_core::Result<Option<Credential>> {
+    let named = EnvCredentialProvider::new().with_scope(SCOPE);
+    let named = named.provide_credential(context).await;
+    let named = named.map_err(|error| {
+        reqsign_core::Error::config_invalid(format!(
+            "what `GOOGLE_APPLICATION_CREDENTIALS` names: {error}"
+        ))
+    });
+    if let Some(credential) = named? {
+        return Ok(Some(credential));
+    }
+    match found.provide_credential(context).await? {
+        Some(credential) => Ok(Some(credential)),
+        None => Err(reqsign_core::Error::credential_invalid(
+            "`GOOGLE_APPLICATION_CREDENTIALS` names no file, nobody ran `gcloud auth application-default login`, and there is no metadata server",
+        )),
     }
 }
 
@@ -233,6 +256,21 @@ mod tests {
         let error = ask(&refused).await.unwrap_err();
         assert!(matches!(error, Error::Credentials { .. }), "{error}");
         assert!(!format!("{error} {error:?} {refused:?}").contains("stolen-token"));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_is_named_and_nobody_else_is_asked() {
+        let target: Target =
+            toml::from_str("name = 'gce'\nproject = 'acme'\nbucket = 'images'").unwrap();
+        let variable = "GOOGLE_APPLICATION_CREDENTIALS";
+        let env = StaticEnv {
+            home_dir: None,
+            envs: HashMap::from([(variable.to_owned(), "/nowhere/key.json".to_owned())]),
+        };
+        let google = Google::new(&target, context(&Http::new()).with_env(env));
+        let error = ask(&google).await.unwrap_err().to_string();
+        assert!(error.contains(variable), "{error}");
+        assert!(error.contains("`/nowhere/key.json`"), "{error}");
     }
 
     #[test]

@@ -175,6 +175,35 @@ async fn a_snapshot_that_timed_out_is_begun_anew_and_the_old_one_removed() {
 }
 
 #[tokio::test]
+async fn no_image_is_made_of_a_snapshot_that_is_not_what_was_sent() {
+    const LIST: &str = "ebs:ListSnapshotBlocks";
+    let mut bench = Bench::new(Rules::default(), HOME).await;
+    bench.bounds.visible = Duration::from_millis(50);
+    // Completed and never compared: the run was killed in between.
+    bench
+        .server
+        .fault(fault(LIST, 0, 1, When::Before, Act::Hang));
+    let mut killed = bench.publisher();
+    tokio::select! {
+        finished = advance(&mut killed) => panic!("{finished:?}"),
+        () = bench.server.stopped() => {}
+    }
+    drop(killed);
+    assert_eq!(bench.aws.snapshots("eu-west-1")[0].state, "completed");
+    let nothing = serde_json::json!({ "Blocks": [], "BlockSize": 524_288, "VolumeSize": 1 });
+    let nothing = Act::Answer(Reply::json(200, &nothing));
+    bench.server.fault(fault(LIST, 0, 1, When::Before, nothing));
+    let error = bench.publish().await.unwrap_err();
+    let error = cloud::http::chain(&error);
+    assert!(error.contains("the list of blocks of snap-"), "{error}");
+    assert!(bench.aws.images("eu-west-1").is_empty());
+    assert!(bench.aws.snapshots("eu-west-1").is_empty());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    bench.publish().await.unwrap();
+    bench.assert_published(&["eu-west-1"]);
+}
+
+#[tokio::test]
 async fn a_copy_that_failed_says_why_and_the_next_run_makes_another() {
     let rules = Rules {
         pending: 7,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
+use cloud::fake::{Act, Fault, Server, When};
 use cloud::{Disk, Options, Progress, Provider, Stage, Step, Subject};
 use image_manifest::{BlockMap, Digest, FormKind};
 
@@ -106,4 +107,35 @@ pub(crate) async fn publish(publisher: &mut dyn Provider) -> Result<(), cloud::E
         publisher.advance(stage, &Quiet).await?;
     }
     publisher.observe().await
+}
+
+/// Publishes and dies at a changing call, publishes again, and then once more without a change; says whether there was
+/// such a call.
+pub(crate) async fn kill<P: Provider>(
+    server: &Server,
+    (number, when): (u64, When),
+    publisher: impl Fn() -> P,
+) -> bool {
+    server.fault(Fault {
+        label: None,
+        skip: number,
+        times: 1,
+        when,
+        act: Act::Hang,
+    });
+    let mut first = publisher();
+    let killed = tokio::select! {
+        done = publish(&mut first) => { done.unwrap(); false }
+        () = server.stopped() => true,
+    };
+    drop(first);
+    let mut next = publisher();
+    let done = publish(&mut next).await;
+    done.unwrap_or_else(|error| panic!("{number} {when:?}: {error}"));
+    assert_eq!(next.plan(), []);
+    drop(next);
+    server.reset();
+    publish(&mut publisher()).await.unwrap();
+    assert_eq!(server.changes(), 0, "{number} {when:?}");
+    killed
 }

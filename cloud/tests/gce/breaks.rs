@@ -9,34 +9,13 @@ use image_manifest::FormKind;
 use crate::forms;
 use crate::shop::{Shop, archive};
 
-/// Stops at a changing call, dies there, and runs again; returns the label of the call, if there was one.
 async fn kill(number: u64, when: When) -> bool {
     let shop = Shop::open().await;
-    shop.server.fault(Fault {
-        label: None,
-        skip: number,
-        times: 1,
-        when,
-        act: Act::Hang,
-    });
-    let mut publisher = shop.publisher("1");
-    let killed = tokio::select! {
-        done = forms::publish(&mut publisher) => { done.unwrap(); false }
-        () = shop.server.stopped() => true,
-    };
-    drop(publisher);
-    let mut next = shop.publisher("1");
-    forms::publish(&mut next)
-        .await
-        .unwrap_or_else(|error| panic!("{number} {when:?}: {error}"));
+    let killed = forms::kill(&shop.server, (number, when), || shop.publisher("1")).await;
     shop.is_published("1");
-    assert_eq!(next.plan(), []);
     // An upload whose URL was lost with its answer ends by itself after a week, and is all that may be left.
     let lost = usize::from(killed && number == 0 && when == When::After);
     assert_eq!(shop.cloud.unfinished(), lost, "{number} {when:?}");
-    shop.server.reset();
-    forms::publish(&mut shop.publisher("1")).await.unwrap();
-    assert_eq!(shop.server.changes(), 0, "{number} {when:?}");
     killed
 }
 

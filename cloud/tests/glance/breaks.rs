@@ -8,31 +8,11 @@ use cloud::{Error, Provider as _, Stage};
 use crate::forms;
 use crate::shop::Shop;
 
-/// Stops at a changing call, dies there, and runs again; returns whether there was such a call.
 async fn kill(number: u64, when: When) -> bool {
     let shop = Shop::open().await;
-    shop.server.fault(Fault {
-        label: None,
-        skip: number,
-        times: 1,
-        when,
-        act: Act::Hang,
-    });
-    let mut publisher = shop.publisher("1");
-    let killed = tokio::select! {
-        done = forms::publish(&mut publisher) => { done.unwrap(); false }
-        () = shop.server.stopped() => true,
-    };
-    drop(publisher);
-    let mut next = shop.publisher("1");
-    forms::publish(&mut next)
-        .await
-        .unwrap_or_else(|error| panic!("{number} {when:?}: {error}"));
+    let killed = forms::kill(&shop.server, (number, when), || shop.publisher("1")).await;
     shop.is_published("1");
     assert_eq!(shop.cloud.images().len(), 1);
-    shop.server.reset();
-    forms::publish(&mut shop.publisher("1")).await.unwrap();
-    assert_eq!(shop.server.changes(), 0, "{number} {when:?}");
     killed
 }
 

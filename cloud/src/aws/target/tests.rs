@@ -23,8 +23,11 @@ fn what_cannot_be_is_told() {
             "regions = ['eu-west-1', 'cn-north-1']",
             "several partitions",
         ),
-        ("endpoint = 'http://10.0.0.1'", "is not `https`"),
-        ("endpoint = 'http://127.0.0.1.example'", "is not `https`"),
+        ("endpoint = 'http://10.0.0.1'", "is no URL of `https`"),
+        (
+            "endpoint = 'http://127.0.0.1.example'",
+            "is no URL of `https`",
+        ),
         ("role = 'publisher'", "is no ARN of a role"),
         ("image-name = '{name}'", "has a placeholder"),
         ("image-name = 'a,b'", "3 to 128"),

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::{Environment, Token};
 use crate::authorize::github::Job;
 use crate::escape::escape;
-use crate::http::{Content, Http};
+use crate::http::{Content, Http, private};
 
 const LOGIN: &str = "https://login.microsoftonline.com";
 /// What GitHub's token has to be for, to be taken.
@@ -104,9 +104,7 @@ impl Asking<'_> {
         let (tenant, client) = (variable("AZURE_TENANT_ID")?, variable("AZURE_CLIENT_ID")?);
         let host = self.environment.variable("AZURE_AUTHORITY_HOST");
         let host = self.login.or(host).unwrap_or(LOGIN).trim_end_matches('/');
-        if !crate::azure::target::is_safe(host) {
-            return Err(format!("`{host}` is not `https`"));
-        }
+        private::check(host)?;
         let scope = format!("{}/.default", self.audience);
         let mut form = vec![
             ("grant_type", "client_credentials"),

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use hyper::Uri;
-
 use super::{Gallery, Generation, Target};
+use crate::http::private;
 
 impl Target {
     /// What is wrong with it.
@@ -43,10 +42,8 @@ impl Target {
             ("login", &self.endpoints.login),
         ];
         for (name, url) in endpoints {
-            if url.as_ref().is_some_and(|url| !is_safe(url)) {
-                problems.push(format!(
-                    "endpoint `{name}` is no URL of `https`, or of `http` on this computer"
-                ));
+            if let Some(Err(problem)) = url.as_deref().map(private::check) {
+                problems.push(format!("endpoint `{name}`: {problem}"));
             }
         }
         problems
@@ -151,16 +148,4 @@ fn is_guid(text: &str) -> bool {
 fn is_location(text: &str) -> bool {
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     !text.is_empty() && text.len() <= 40 && text.chars().all(letters)
-}
-
-/// Whether nobody on the way sees what is sent to a URL.
-pub(in crate::azure) fn is_safe(url: &str) -> bool {
-    let Ok(url) = url.parse::<Uri>() else {
-        return false;
-    };
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-    let address = host.parse::<std::net::IpAddr>();
-    let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    let plain = url.scheme_str() == Some("http") && loopback;
-    (plain || url.scheme_str() == Some("https")) && url.query().is_none()
 }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{State, denied, error};
-use crate::fake::server::{Reply, Request, unescape};
+use crate::escape::unescape;
+use crate::fake::server::{Reply, Request};
 
 /// What all pieces but the last are a multiple of.
 const QUANTUM: usize = 256 << 10;
