@@ -85,14 +85,13 @@ pub enum Error {
         what: String,
     },
     /// Some of several places failed; the others were finished.
-    #[error("{} of {of} failed", failures.len())]
+    #[error("{}", partly(failures, *of))]
     Partly {
         /// What each said.
         failures: Vec<String>,
         /// How many there were.
         of: usize,
-        /// The first of them.
-        #[source]
+        /// The first of them: it says what kind of failure this is.
         first: Box<Error>,
     },
     /// Somebody needs what is to be removed.
@@ -161,7 +160,8 @@ impl Error {
             Self::Credentials { .. } => {
                 Some("`cloud/README.md` says where credentials of each cloud are looked for")
             }
-            Self::Deadline { .. } | Self::Partly { .. } => {
+            Self::Partly { first, .. } => first.help(),
+            Self::Deadline { .. } | Self::Transport { .. } => {
                 Some("run the same command again: it goes on with what is missing")
             }
             Self::Foreign { .. } => Some(
@@ -173,10 +173,50 @@ impl Error {
     }
 }
 
+/// Each on a line of its own, and what it is made of below it.
+fn partly(failures: &[String], of: usize) -> String {
+    if let ([one], 1) = (failures, of) {
+        return one.clone();
+    }
+    let lines = failures.iter().map(|one| one.replace('\n', "\n  "));
+    let lines: String = lines.map(|line| format!("\n  {line}")).collect();
+    format!("{} of {of} failed{lines}", failures.len())
+}
+
 fn said(message: &str) -> String {
     if message.is_empty() {
         String::new()
     } else {
         format!(": {message}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied() -> Box<Error> {
+        Box::new(Error::Denied {
+            what: "list images".to_owned(),
+            permission: "images.list".to_owned(),
+            message: String::new(),
+        })
+    }
+
+    #[test]
+    fn every_failure_is_told_and_what_may_help() {
+        let partly = |failures: &[&str], of| Error::Partly {
+            failures: failures.iter().map(|&one| one.to_owned()).collect(),
+            of,
+            first: denied(),
+        };
+        let regions = partly(&["in a", "in b"], 3).to_string();
+        assert_eq!(regions, "2 of 3 failed\n  in a\n  in b");
+        let targets = partly(&[&format!("aws: {regions}"), "gce: it rains"], 2);
+        let lines = "2 of 2 failed\n  aws: 2 of 3 failed\n    in a\n    in b\n  gce: it rains";
+        assert_eq!(targets.to_string(), lines);
+        assert_eq!(partly(&["aws: it rains"], 1).to_string(), "aws: it rains");
+        assert_eq!(targets.help(), denied().help());
+        assert!(targets.is_remote());
     }
 }

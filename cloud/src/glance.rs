@@ -5,6 +5,7 @@
 mod act;
 mod answers;
 mod images;
+mod inventory;
 mod judge;
 mod keystone;
 mod plan;

@@ -25,7 +25,7 @@ pub mod uuid;
 
 pub use error::Error;
 pub use provider::{
-    Finding, Options, Pending, Progress, Provider, Published, Receipt, Severity, Stage, Step,
+    Finding, Kind, Options, Pending, Progress, Provider, Published, Receipt, Severity, Stage, Step,
 };
 pub use publish::Publication;
 pub use record::Record;

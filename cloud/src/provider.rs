@@ -119,6 +119,10 @@ pub struct Published {
     pub id: String,
     /// Name for people.
     pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Debian's name of its architecture, as far as its tags tell.
+    pub architecture: String,
     /// Digest of the manifest that its tags name.
     pub manifest: String,
     /// When it was made, in seconds since 1970.
@@ -129,6 +133,18 @@ pub struct Published {
     pub kept_by: Vec<String>,
     /// From when on it is deprecated, in words of the cloud, if it is.
     pub deprecated: Option<String>,
+    /// The same in seconds since 1970, where the cloud tells; 0 when it is deprecated since nobody knows when.
+    pub deprecated_from: Option<i64>,
+}
+
+/// What something of an inventory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Machines are made of it.
+    Image,
+    /// An image is made of it, or was: it can be removed, and there is nothing to deprecate.
+    Disk,
 }
 
 /// What every provider is made with.

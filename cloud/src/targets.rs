@@ -3,8 +3,10 @@
 //! It refuses keys that it does not know, and tells everything that is wrong at once.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use serde::Deserialize;
+use toml::Spanned;
 
 use crate::{aws, azure, gce, glance, oci};
 
@@ -24,29 +26,74 @@ pub struct Targets {
     pub oci: Vec<oci::Target>,
 }
 
-/// Why a targets file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It cannot be read as targets.
-    #[error("the targets cannot be read: {0}")]
-    Text(#[from] toml::de::Error),
-    /// It says things that cannot be.
-    #[error("{}", .0.join("\n"))]
-    Problems(Vec<String>),
+/// One thing that is wrong with a targets file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// Bytes of the text that it is about; empty for the file as a whole.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Problem {
+    /// Why a text is no TOML, or not of the shape that is read.
+    #[must_use]
+    pub fn of(text: &str, error: &toml::de::Error) -> Self {
+        let mut span = error.span().unwrap_or_default();
+        // What ends too early is told of the letter before its end.
+        let before = text.get(..span.start).unwrap_or_default();
+        if span.is_empty()
+            && let Some(last) = before.trim_end().char_indices().next_back()
+        {
+            span = last.0..last.0 + last.1.len_utf8();
+        }
+        Self {
+            span,
+            message: error.message().to_owned(),
+        }
+    }
+}
+
+/// Where the names of targets stand.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Places {
+    aws: Vec<Place>,
+    gce: Vec<Place>,
+    azure: Vec<Place>,
+    glance: Vec<Place>,
+    oci: Vec<Place>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Place {
+    name: Spanned<toml::Value>,
+}
+
+impl Places {
+    /// In the order of [`Targets::names`].
+    fn spans(&self) -> Vec<Range<usize>> {
+        let all = [&self.aws, &self.gce, &self.azure, &self.glance, &self.oci];
+        let all = all.into_iter().flatten();
+        all.map(|place| place.name.span()).collect()
+    }
 }
 
 impl Targets {
     /// Reads a targets file.
     ///
     /// # Errors
-    /// When it is no TOML of this shape, or what it says cannot be.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let targets: Self = toml::from_str(text)?;
-        let problems = targets.check();
+    /// All that is wrong with it, when it is no TOML of this shape, or what it says cannot be.
+    pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        let read = |error: toml::de::Error| vec![Problem::of(text, &error)];
+        let targets: Self = toml::from_str(text).map_err(read)?;
+        let places: Places = toml::from_str(text).map_err(read)?;
+        let problems = targets.check(&places.spans());
         if problems.is_empty() {
             Ok(targets)
         } else {
-            Err(Error::Problems(problems))
+            Err(problems)
         }
     }
 
@@ -75,64 +122,66 @@ impl Targets {
         unknown.cloned().collect()
     }
 
-    fn check(&self) -> Vec<String> {
-        let mut problems = Vec::new();
+    /// What is wrong, target by target; `spans` are the places of their names.
+    fn check(&self, spans: &[Range<usize>]) -> Vec<Problem> {
+        let names = self.names();
+        if names.is_empty() {
+            let message =
+                "there is no target: `[[aws]]`, `[[gce]]`, `[[azure]]`, `[[glance]]` or `[[oci]]`";
+            return vec![Problem {
+                span: 0..0,
+                message: message.to_owned(),
+            }];
+        }
+        let own = self.own_problems();
         let mut seen = BTreeSet::new();
-        for name in self.names() {
+        let mut problems = Vec::new();
+        for (at, (name, own)) in names.into_iter().zip(own).enumerate() {
             let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            let mut found = Vec::new();
             if name.is_empty() || name.len() > 63 || !name.chars().all(letters) {
-                problems.push(format!(
-                    "target `{name}`: a name is 1 to 63 of `a-z`, `0-9` and `-`"
-                ));
+                found.push("a name is 1 to 63 of `a-z`, `0-9` and `-`".to_owned());
             }
             if !seen.insert(name) {
-                problems.push(format!("target `{name}`: the name is there twice"));
+                found.push("the name is there twice".to_owned());
             }
+            found.extend(own);
+            problems.extend(found.into_iter().map(|problem| Problem {
+                span: spans.get(at).cloned().unwrap_or_default(),
+                message: format!("target `{name}`: {problem}"),
+            }));
         }
-        if seen.is_empty() {
-            problems.push(
-                "there is no target: `[[aws]]`, `[[gce]]`, `[[azure]]`, `[[glance]]` or `[[oci]]`"
-                    .to_owned(),
-            );
-        }
+        problems
+    }
+
+    /// What each target says that cannot be, in the order of their names.
+    fn own_problems(&self) -> Vec<Vec<String>> {
+        let mut all: Vec<Vec<String>> = self.aws.iter().map(aws::Target::check).collect();
         let mut projects = BTreeSet::new();
         for target in &self.gce {
+            let mut found = target.check();
             if !projects.insert(&target.project) {
-                problems.push(format!(
-                    "target `{}`: another target is of project `{}`, too; they would remove and replace each other's images",
-                    target.name, target.project
+                found.push(format!(
+                    "another target is of project `{}`, too; they would remove and replace each other's images",
+                    target.project
                 ));
             }
+            all.push(found);
         }
+        all.extend(self.azure.iter().map(azure::Target::check));
         let mut projects = BTreeSet::new();
         for target in &self.glance {
+            let mut found = target.check();
             if !projects.insert(&target.openrc) {
-                problems.push(format!(
-                    "target `{}`: another target has the same credentials; give each project an `openrc` of its own",
-                    target.name
-                ));
+                found.push(
+                    "another target has the same credentials; give each project an `openrc` of its own"
+                        .to_owned(),
+                );
             }
+            all.push(found);
         }
-        let mut add = |name: &str, found: Vec<String>| {
-            let found = found.into_iter();
-            problems.extend(found.map(|problem| format!("target `{name}`: {problem}")));
-        };
-        self.aws
-            .iter()
-            .for_each(|target| add(&target.name, target.check()));
-        self.gce
-            .iter()
-            .for_each(|target| add(&target.name, target.check()));
-        self.azure
-            .iter()
-            .for_each(|target| add(&target.name, target.check()));
-        self.glance
-            .iter()
-            .for_each(|target| add(&target.name, target.check()));
-        self.oci
-            .iter()
-            .for_each(|target| add(&target.name, target.check()));
-        problems
+        all.extend(self.oci.iter().map(oci::Target::check));
+        all
     }
 }
 
@@ -169,7 +218,7 @@ mod tests {
             (
                 "an unknown key",
                 registry("a") + "secret = \"x\"\n",
-                "line 4",
+                "unknown field `secret`",
             ),
             (
                 "one project twice",
@@ -183,14 +232,37 @@ mod tests {
             ),
         ];
         for (name, text, expected) in cases {
-            let error = Targets::parse(&text).unwrap_err();
-            let said = error.to_string();
-            assert!(said.contains(expected), "{name}: {said}");
+            let problems = Targets::parse(&text).unwrap_err();
+            let said = problems.iter().any(|one| one.message.contains(expected));
+            assert!(said, "{name}: {problems:?}");
         }
-        let both = registry("A") + &registry("B");
-        let Error::Problems(problems) = Targets::parse(&both).unwrap_err() else {
-            panic!("they can be read");
-        };
-        assert_eq!(problems.len(), 2, "all at once");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once_with_its_place() {
+        let text = "[[oci]]\nname = \"A\"\nrepository = \"r.example/a\"\n\
+            [[aws]]\nname = \"b\"\nregions = [\"mars\"]\nendpoint = \"http://10.0.0.1\"\n";
+        let problems = Targets::parse(text).unwrap_err();
+        let told: Vec<_> = problems
+            .iter()
+            .map(|one| (&text[one.span.clone()], one.message.as_str()))
+            .collect();
+        let expected = [
+            ("\"b\"", "target `b`: `mars` is no region"),
+            (
+                "\"b\"",
+                "target `b`: `endpoint`: `http://10.0.0.1` is no URL of `https`, or of `http` on this computer",
+            ),
+            (
+                "\"A\"",
+                "target `A`: a name is 1 to 63 of `a-z`, `0-9` and `-`",
+            ),
+        ];
+        assert_eq!(told, expected);
+        let unknown = "[[oci]]\nname = \"a\"\nrepository = \"r.example/a\"\nsecret = \"x\"\n";
+        let problems = Targets::parse(unknown).unwrap_err();
+        assert_eq!(&unknown[problems[0].span.clone()], "secret");
+        let problems = Targets::parse("[[oci]]\nnonsense").unwrap_err();
+        assert_eq!(problems[0].span, 15..16, "{problems:?}");
     }
 }

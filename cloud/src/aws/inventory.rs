@@ -11,7 +11,7 @@ use super::target::fill;
 use super::together::all;
 use super::waiting::Waiting;
 use crate::error::Error;
-use crate::provider::{Pending, Published, Receipt, Stage};
+use crate::provider::{Kind, Pending, Published, Receipt, Stage};
 use crate::subject::{TAG_ARCHITECTURE, TAG_IMAGE, TAG_MANIFEST, TAG_VERSION};
 
 /// What there is of an image.
@@ -87,11 +87,18 @@ impl Publisher {
             place: client.region.clone(),
             id: image.id.clone(),
             name: image.name.clone(),
+            kind: Kind::Image,
+            architecture: image
+                .tags
+                .get(TAG_ARCHITECTURE)
+                .cloned()
+                .unwrap_or_default(),
             manifest: image.tags.get(TAG_MANIFEST).cloned().unwrap_or_default(),
             created: image.created,
             bytes,
             kept_by: self.kept_by(client, image).await?,
             deprecated: image.deprecated.clone(),
+            deprecated_from: image.deprecated.as_deref().map(super::ec2::seconds),
         })
     }
 

@@ -14,7 +14,8 @@ use super::observed::{Object, State};
 use super::upload;
 use super::users::Users;
 use crate::error::Error;
-use crate::provider::{Progress, Published, Step};
+use crate::provider::{self, Progress, Published, Step};
+use crate::subject::TAG_ARCHITECTURE;
 
 /// Tag of a managed image: from when on it should not be used any more. Versions in galleries have a field for it.
 const TAG_END: &str = "firstboot:end-of-life";
@@ -61,7 +62,8 @@ impl Publisher {
 
     fn published(&self, object: &Object, users: &Users) -> Published {
         let copies: u64 = object.regions.values().map(|(count, _)| count).sum();
-        let end = object.end_of_life.clone();
+        let tag = object.tags.get(TAG_END);
+        let end = object.end_of_life.as_ref().or(tag).cloned();
         // A managed image may not tell its size: others of its name are about as large as this one.
         let bytes = match object.gigabytes {
             0 => self.desired.size,
@@ -72,11 +74,21 @@ impl Publisher {
             place: self.desired.target.location.clone(),
             id: object.path.clone(),
             name: object.name.clone(),
+            kind: provider::Kind::Image,
+            architecture: object
+                .tags
+                .get(TAG_ARCHITECTURE)
+                .cloned()
+                .unwrap_or_default(),
             manifest: object.manifest().unwrap_or_default().to_owned(),
             created: created(object).unwrap_or_default(),
             bytes: bytes * copies.max(1),
             kept_by: keepers(object, users),
-            deprecated: end.or_else(|| object.tags.get(TAG_END).cloned()),
+            deprecated_from: end
+                .as_deref()
+                .and_then(parse)
+                .map(OffsetDateTime::unix_timestamp),
+            deprecated: end,
         }
     }
 
@@ -103,11 +115,14 @@ impl Publisher {
                 place: format!("{} (upload)", target.container),
                 id: format!("{container}/{name}"),
                 name: name.clone(),
+                kind: provider::Kind::Disk,
+                architecture: String::new(),
                 manifest: manifest.to_owned(),
                 created: created.unwrap_or_default(),
                 bytes: seen.size,
                 kept_by,
                 deprecated: None,
+                deprecated_from: None,
             });
         }
         Ok(found)

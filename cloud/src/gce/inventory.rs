@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use time::OffsetDateTime;
 
-use super::plan::{Deprecated, Image, LABEL_IMAGE, LABEL_MANIFEST};
+use super::plan::{Deprecated, Image, LABEL_ARCHITECTURE, LABEL_IMAGE, LABEL_MANIFEST};
 use super::publisher::{Publisher, READY};
 use super::templates::Templates;
 use crate::error::Error;
 use crate::patience::chance;
-use crate::provider::Published;
+use crate::provider::{Kind, Published};
 use crate::subject::manifest_of;
 
 impl Publisher {
@@ -42,6 +42,12 @@ impl Publisher {
                 self.desired.project, image.name
             ),
             name: image.name.clone(),
+            kind: Kind::Image,
+            architecture: image
+                .labels
+                .get(LABEL_ARCHITECTURE)
+                .cloned()
+                .unwrap_or_default(),
             manifest: manifest
                 .map(|digest| digest.to_string())
                 .unwrap_or_default(),
@@ -49,6 +55,7 @@ impl Publisher {
             bytes: image.bytes,
             kept_by,
             deprecated: image.deprecated.as_ref().and_then(words),
+            deprecated_from: image.deprecated.as_ref().and_then(moment),
         })
     }
 
@@ -115,6 +122,15 @@ impl Publisher {
             attempt += 1;
         }
         Ok(())
+    }
+}
+
+/// From when on it is deprecated, in seconds since 1970.
+fn moment(deprecated: &Deprecated) -> Option<i64> {
+    let from = deprecated.from.map(|from| from / 1000);
+    match deprecated.state.as_str() {
+        "" | "ACTIVE" => from,
+        _ => Some(from.unwrap_or(0)),
     }
 }
 

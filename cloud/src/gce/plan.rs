@@ -8,6 +8,8 @@ use crate::provider::{Stage, Step};
 
 /// Label that an image of ours is found by.
 pub(super) const LABEL_MANIFEST: &str = "firstboot-manifest";
+/// Label with its architecture.
+pub(super) const LABEL_ARCHITECTURE: &str = "firstboot-architecture";
 /// Label with the name of the image.
 pub(super) const LABEL_IMAGE: &str = "firstboot-image";
 /// Milliseconds of a day.

@@ -6,18 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use image_manifest::FormKind;
-use serde_json::json;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::images::{Change, Images};
 use super::judge::judge;
 use super::keystone::Keystone;
-use super::plan::{
-    ARCHITECTURE, Action, DEPRECATED, Desired, IMAGE, Image, MANIFEST, Observed, plan,
-};
+use super::plan::{ARCHITECTURE, Action, Desired, IMAGE, Image, MANIFEST, Observed, plan};
 use super::settings::Settings;
-use super::target::{CURRENT, Target};
+use super::target::Target;
 use crate::api::Api;
 use crate::error::Error;
 use crate::patience::{Patience, chance};
@@ -71,12 +66,12 @@ impl Publisher {
         })
     }
 
-    fn property(&self, name: &str) -> &str {
+    pub(super) fn property(&self, name: &str) -> &str {
         self.desired.properties.get(name).map_or("", String::as_str)
     }
 
     /// All images of this name and architecture.
-    async fn line(&self) -> Result<Vec<Image>, Error> {
+    pub(super) async fn line(&self) -> Result<Vec<Image>, Error> {
         let wanted = [IMAGE, ARCHITECTURE].map(|name| (name, self.property(name)));
         self.images.images(&wanted).await
     }
@@ -220,90 +215,6 @@ impl Publisher {
         wrong.map_or(Ok(()), Err)
     }
 
-    async fn published(&self, image: &Image) -> Result<Published, Error> {
-        let mut kept_by = Vec::new();
-        if image.tags.contains(CURRENT) {
-            kept_by.push(format!("tagged `{CURRENT}`"));
-        }
-        if image.protected {
-            kept_by.push("it is protected".to_owned());
-        }
-        if image.visibility == "shared" {
-            let members = self.images.members(&image.id).await?;
-            // Whom every image is shared with says nothing about this one.
-            let others = members
-                .into_iter()
-                .filter(|member| !self.desired.members.contains(member));
-            kept_by.extend(others.map(|member| format!("shared with project `{member}`")));
-        }
-        let property = |name: &str| image.properties.get(name).cloned();
-        Ok(Published {
-            target: self.desired.target.clone(),
-            place: self.observed.project.clone(),
-            id: image.id.clone(),
-            name: image.name.clone(),
-            manifest: property(MANIFEST).unwrap_or_default(),
-            created: image.created,
-            bytes: image.size,
-            kept_by,
-            deprecated: property(DEPRECATED).map(|from| format!("from {from} on")),
-        })
-    }
-
-    async fn inventory(&mut self) -> Result<Vec<Published>, Error> {
-        self.observed.project = self.images.project().await?;
-        let mut all = Vec::new();
-        for image in self.line().await? {
-            all.push(self.published(&image).await?);
-        }
-        Ok(all)
-    }
-
-    async fn deprecate(&self, published: &Published, from: i64) -> Result<(), Error> {
-        let time = OffsetDateTime::from_unix_timestamp(from).ok();
-        let time = time
-            .and_then(|time| time.format(&Rfc3339).ok())
-            .unwrap_or_default();
-        let mut changes =
-            vec![json!({ "op": "add", "path": format!("/{DEPRECATED}"), "value": time })];
-        let begins = from <= OffsetDateTime::now_utc().unix_timestamp();
-        if begins {
-            changes.push(json!({ "op": "replace", "path": "/os_hidden", "value": true }));
-        }
-        let what = format!("deprecate image `{}`", published.id);
-        self.images.patch(what, &published.id, &changes).await?;
-        if begins {
-            // Nothing points to what should not be used.
-            self.images.untag(&published.id, CURRENT).await?;
-        }
-        Ok(())
-    }
-
-    async fn remove(&self, published: &Published) -> Result<(), Error> {
-        let Some(image) = self.images.image(&published.id).await? else {
-            return Ok(());
-        };
-        if image.properties.get(IMAGE).map(String::as_str) != Some(self.property(IMAGE)) {
-            return Err(Error::Foreign {
-                what: format!("image `{}`", image.id),
-            });
-        }
-        let now = self.published(&image).await?;
-        if !now.kept_by.is_empty() {
-            return Err(Error::Kept {
-                what: format!("image `{}`", image.id),
-                by: now.kept_by,
-            });
-        }
-        match self.images.delete(&image.id).await? {
-            Change::Conflict if self.images.image(&image.id).await?.is_some() => Err(Error::Kept {
-                what: format!("image `{}`", image.id),
-                by: vec!["it is in use".to_owned()],
-            }),
-            _ => Ok(()),
-        }
-    }
-
     async fn check(&self) -> Result<Vec<Finding>, Error> {
         let finding = |severity, message| Finding {
             target: self.desired.target.clone(),
@@ -426,7 +337,7 @@ impl Provider for Publisher {
     }
 
     fn inventory(&mut self) -> Pending<'_, Result<Vec<Published>, Error>> {
-        Box::pin(Self::inventory(self))
+        Box::pin(self.all())
     }
 
     fn deprecate<'a>(
@@ -434,10 +345,10 @@ impl Provider for Publisher {
         published: &'a Published,
         from: i64,
     ) -> Pending<'a, Result<(), Error>> {
-        Box::pin(Self::deprecate(self, published, from))
+        Box::pin(self.outdate(published, from))
     }
 
     fn remove<'a>(&'a mut self, published: &'a Published) -> Pending<'a, Result<(), Error>> {
-        Box::pin(Self::remove(self, published))
+        Box::pin(self.drop_image(published))
     }
 }

@@ -3,7 +3,7 @@
 use cloud::Provider as _;
 use cloud::fake::azure::{Azure, World};
 use cloud::fake::{Act, Fault, Server, When};
-use cloud::{Error, Published};
+use cloud::{Error, Kind, Published};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -138,11 +138,14 @@ async fn another_definition_of_the_same_target_is_not_touched() {
         place: String::new(),
         id: path,
         name: "other".to_owned(),
+        kind: Kind::Image,
+        architecture: "amd64".to_owned(),
         manifest: "another".to_owned(),
         created: 0,
         bytes: 0,
         kept_by: Vec::new(),
         deprecated: None,
+        deprecated_from: None,
     };
     let error = publisher.remove(&stranger).await.unwrap_err();
     assert!(matches!(error, Error::Foreign { .. }), "{error}");

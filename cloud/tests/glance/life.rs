@@ -91,13 +91,15 @@ async fn what_drifted_is_set_again() {
 #[tokio::test]
 async fn what_nobody_keeps_is_removed() {
     let shop = Shop::open().await;
-    for version in ["1", "2", "3", "4"] {
+    for version in ["1", "2", "3", "4", "5"] {
         forms::publish(&mut shop.publisher(version)).await.unwrap();
     }
     let id = |version: &str| shop.image(version)["id"].as_str().unwrap().to_owned();
     shop.cloud.put_member(&id("2"), "stranger");
     shop.cloud.put_field(&id("3"), "protected", json!(true));
-    let mut publisher = shop.publisher("4");
+    shop.cloud
+        .put_field(&id("4"), "visibility", json!("public"));
+    let mut publisher = shop.publisher("5");
     let all = publisher.inventory().await.unwrap();
     let kept: Vec<_> = all
         .iter()
@@ -107,7 +109,8 @@ async fn what_nobody_keeps_is_removed() {
         ("host-1-amd64", ""),
         ("host-2-amd64", "shared with project `stranger`"),
         ("host-3-amd64", "it is protected"),
-        ("host-4-amd64", "tagged `current`"),
+        ("host-4-amd64", "it is public"),
+        ("host-5-amd64", "tagged `current`"),
     ];
     assert_eq!(kept, expected.map(|(name, kept)| (name, kept.to_owned())));
     let subject = forms::subject("1", forms::disk(1 << 30, &[]));
@@ -118,5 +121,5 @@ async fn what_nobody_keeps_is_removed() {
         let error = publisher.remove(kept).await.unwrap_err();
         assert!(matches!(error, Error::Kept { .. }), "{error}");
     }
-    assert_eq!(publisher.inventory().await.unwrap().len(), 3);
+    assert_eq!(publisher.inventory().await.unwrap().len(), 4);
 }

@@ -1,11 +1,13 @@
 //! `imagebuild deprecate`: published images of a build, or of all older ones, should not be used any more.
 //!
-//! It refuses to touch anything without a manifest digest in its tags, and to deprecate what is the newest by mistake.
+//! It refuses to put off a day that was said before, and to deprecate what nothing newer replaces because it is older.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use cloud::Published;
+use cloud::publish::{Failed, together};
+use imagebuild::publish::retention::{Which, outdated};
 use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime, macros::format_description};
@@ -25,7 +27,7 @@ pub(super) struct DeprecateArgs {
     store: PathBuf,
     #[command(flatten)]
     targets: TargetArgs,
-    /// Deprecate every published image of this name but this one.
+    /// Deprecate the published images of this name that it came after, wherever it is published itself.
     #[arg(long)]
     older: bool,
     /// From when on: a day such as `2026-12-31` or a time such as `2026-12-31T12:00:00Z` [default: now].
@@ -66,23 +68,40 @@ pub(super) fn run(args: &DeprecateArgs) -> Result<(), Failure> {
     let now = OffsetDateTime::now_utc().unix_timestamp();
     let from = args.from.unwrap_or(now);
     let manifest = image.found.digest.to_string();
-    let chosen = runtime.block_on(async {
-        let all = publication.inventory().await.whole().map_err(failed)?;
-        let all = all.into_iter().flat_map(|(_, images)| images);
-        let chosen = all.filter(|one| (one.manifest == manifest) != args.older);
-        let chosen: Vec<_> = chosen.filter(|one| one.deprecated.is_none()).collect();
-        if !args.dry_run {
-            for one in &chosen {
-                publication.deprecate(one, from).await.map_err(failed)?;
-            }
-        }
-        Ok::<_, Failure>(chosen)
-    })?;
+    let which = if args.older {
+        Which::Older
+    } else {
+        Which::Itself
+    };
+    let all = runtime.block_on(publication.inventory()).whole();
+    let all = all.map_err(failed)?.into_iter();
+    let all = all.flat_map(|(_, images)| images).collect();
+    let mut chosen = outdated(all, &manifest, which, from.max(now));
+    let (of, mut failures) = (chosen.len(), Vec::new());
+    if !args.dry_run {
+        chosen.retain(|one| {
+            let Err(error) = runtime.block_on(publication.deprecate(one, from)) else {
+                return true;
+            };
+            let target = one.target.clone();
+            failures.push(Failed { target, error });
+            false
+        });
+    }
+    tell(args, from, &chosen, of)?;
+    // What failed is still as it was; the others are deprecated.
+    match together(failures, of) {
+        Some(error) => Err(failed(error)),
+        None => Ok(()),
+    }
+}
+
+fn tell(args: &DeprecateArgs, from: i64, images: &[Published], of: usize) -> Result<(), Failure> {
     if args.json {
         return print_json(&Outcome {
             deprecated: !args.dry_run,
             from,
-            images: &chosen,
+            images,
         });
     }
     let verb = if args.dry_run {
@@ -90,13 +109,17 @@ pub(super) fn run(args: &DeprecateArgs) -> Result<(), Failure> {
     } else {
         "deprecated"
     };
-    for one in &chosen {
-        print(&format!(
-            "{verb}: {} {} {} {}",
-            one.target, one.place, one.id, one.name
-        ))?;
+    for one in images {
+        let Published {
+            target,
+            place,
+            id,
+            name,
+            ..
+        } = one;
+        print(&format!("{verb}: {target} {place} {id} {name}"))?;
     }
-    if chosen.is_empty() {
+    if of == 0 {
         print("nothing is to be deprecated")?;
     }
     Ok(())

@@ -2,21 +2,22 @@
 //!
 //! It refuses to remove anything unless `--delete` is said; clouds are asked once more before each removal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use cloud::Published;
 use cloud::publish::{Failed, together};
+use cloud::{Published, targets};
+use imagebuild::definition::Problem;
 use imagebuild::publish::retention::{Judged, Rules, judge};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::runtime::Runtime;
 
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::gc::age;
-use super::targets::{TargetArgs, failed};
+use super::targets::{TargetArgs, failed, read_text, refused};
 use super::{print, print_json};
 
 /// Bytes of what clouds call a gigabyte.
@@ -32,7 +33,7 @@ pub(super) struct PruneArgs {
     store: PathBuf,
     #[command(flatten)]
     targets: TargetArgs,
-    /// Images that are kept in each region or project.
+    /// Images of each architecture that are kept in each region or project.
     #[arg(long, value_name = "N", default_value_t = 3)]
     keep: usize,
     /// Only what is older goes: a number with `s`, `m`, `h` or `d`.
@@ -59,20 +60,6 @@ struct Prices {
     gigabyte_month: BTreeMap<String, f64>,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum PricesError {
-    #[error("failed to read `{}`", path.display())]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error("`{}` is refused", path.display())]
-    Refused {
-        path: PathBuf,
-        source: toml::de::Error,
-    },
-}
-
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Outcome<'a> {
@@ -83,6 +70,9 @@ struct Outcome<'a> {
     monthly_cost: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     currency: Option<&'a str>,
+    /// Targets that the price file does not name: the cost is without them.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    unpriced: BTreeSet<&'a str>,
 }
 
 pub(super) fn run(args: &PruneArgs) -> Result<(), Failure> {
@@ -103,15 +93,16 @@ pub(super) fn run(args: &PruneArgs) -> Result<(), Failure> {
             .map(|found| found.digest.to_string())
             .collect(),
     };
-    let (judged, failures) = runtime.block_on(async {
+    let (judged, failures, tried) = runtime.block_on(async {
         let all = publication.inventory().await.whole().map_err(failed)?;
         let all = all.into_iter().flat_map(|(_, images)| images);
         let mut judged = judge(all.collect(), &rules);
-        let mut failures = Vec::new();
+        let (mut failures, mut tried) = (Vec::new(), 0);
         let going = judged
             .iter_mut()
             .filter(|one| args.delete && one.stays.is_empty());
         for one in going {
+            tried += 1;
             let Published { id, place, .. } = &one.published;
             match publication.remove(&one.published).await {
                 Ok(()) => tracing::info!(id, place, "removed"),
@@ -122,7 +113,7 @@ pub(super) fn run(args: &PruneArgs) -> Result<(), Failure> {
                 }
             }
         }
-        Ok::<_, Failure>((judged, failures))
+        Ok::<_, Failure>((judged, failures, tried))
     })?;
     let going = || judged.iter().filter(|one| one.stays.is_empty());
     let outcome = Outcome {
@@ -131,8 +122,12 @@ pub(super) fn run(args: &PruneArgs) -> Result<(), Failure> {
         bytes: going().map(|one| one.published.bytes).sum(),
         monthly_cost: prices
             .as_ref()
-            .map(|prices| going().map(|one| cost(one, prices)).sum()),
+            .map(|prices| going().fold(0.0, |sum, one| sum + cost(one, prices))),
         currency: prices.as_ref().map(|prices| prices.currency.as_str()),
+        unpriced: prices
+            .as_ref()
+            .map(|prices| unpriced(&judged, prices))
+            .unwrap_or_default(),
     };
     if args.json {
         print_json(&outcome)?;
@@ -140,7 +135,7 @@ pub(super) fn run(args: &PruneArgs) -> Result<(), Failure> {
         tell(&outcome)?;
     }
     // What was not removed stays in the clouds and in the output; the others are gone.
-    match together(failures, judged.len()) {
+    match together(failures, tried) {
         Some(error) => Err(failed(error)),
         None => Ok(()),
     }
@@ -153,15 +148,28 @@ fn cost(one: &Judged, prices: &Prices) -> f64 {
 }
 
 fn read_prices(path: &Path) -> Result<Prices, Failure> {
-    let bad = |error| Failure::told(error, Exit::Configuration);
-    let text = std::fs::read_to_string(path).map_err(|source| {
-        let path = path.to_owned();
-        bad(PricesError::Read { path, source })
-    })?;
-    toml::from_str(&text).map_err(|source| {
-        let path = path.to_owned();
-        bad(PricesError::Refused { path, source })
-    })
+    let text = read_text(path, "`imagebuild/docs/publish.md` shows one")?;
+    let prices: Result<Prices, _> = toml::from_str(&text);
+    let prices =
+        prices.map_err(|error| refused(path, &text, [targets::Problem::of(&text, &error)]))?;
+    let mut wrong = prices.gigabyte_month.iter();
+    match wrong.find(|(_, price)| !price.is_finite() || **price < 0.0) {
+        None => Ok(prices),
+        Some((target, price)) => {
+            let message = format!("`{target}`: {price} is no price");
+            let problem = Problem::about_file(path, message);
+            Err(Failure::Problems(vec![problem]))
+        }
+    }
+}
+
+/// Targets of which something would go and nobody said what it costs.
+fn unpriced<'a>(judged: &'a [Judged], prices: &Prices) -> BTreeSet<&'a str> {
+    let going = judged.iter().filter(|one| one.stays.is_empty());
+    let targets = going.map(|one| one.published.target.as_str());
+    targets
+        .filter(|target| !prices.gigabyte_month.contains_key(*target))
+        .collect()
 }
 
 fn tell(outcome: &Outcome<'_>) -> Result<(), Failure> {
@@ -188,5 +196,7 @@ fn tell(outcome: &Outcome<'_>) -> Result<(), Failure> {
             outcome.currency.unwrap_or_default()
         )
     });
-    print(&format!("{} bytes {verb}{cost}", outcome.bytes))
+    print(&format!("{} bytes {verb}{cost}", outcome.bytes))?;
+    let mut unpriced = outcome.unpriced.iter();
+    unpriced.try_for_each(|target| print(&format!("no price is known for {target}")))
 }

@@ -3,12 +3,14 @@
 //! It refuses a secret in the targets file: credentials come from where each cloud's own tools look for them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use cloud::http::Http;
-use cloud::{Options, Publication, Targets};
+use cloud::{Options, Publication, Targets, targets};
 use image_manifest::layout::Layout;
 use imagebuild::cache::Cache;
+use imagebuild::definition::Problem;
 use imagebuild::publish::{self, Image};
 use imagebuild::registry;
 
@@ -17,6 +19,9 @@ use super::push::plain;
 
 /// Where the targets are, when nothing else is said.
 const FILE: &str = "images/targets.toml";
+/// What helps whoever has none.
+const HELP: &str =
+    "`--targets FILE` names another; `cloud/examples/targets.toml` shows what stands in one";
 
 /// Which targets, and how they are reached.
 #[derive(Debug, Args)]
@@ -38,21 +43,13 @@ pub(super) struct TargetArgs {
     cache: Option<PathBuf>,
 }
 
-/// Why a targets file cannot be used.
+/// A target that is asked for and not there.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TargetsError {
-    #[error("failed to read `{}`", path.display())]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error("`{}` is refused", path.display())]
-    Refused {
-        path: PathBuf,
-        source: cloud::targets::Error,
-    },
-    #[error("`{}` has no target {}", path.display(), names.join(", "))]
-    Unknown { path: PathBuf, names: Vec<String> },
+#[error("`{}` has no target `{}`: its targets are `{}`", path.display(), unknown.join("`, `"), names.join("`, `"))]
+struct Unknown {
+    path: PathBuf,
+    unknown: Vec<String>,
+    names: Vec<String>,
 }
 
 /// A failure of publishing, with the exit code that says whose it is.
@@ -60,32 +57,50 @@ pub(super) fn failed(error: impl Into<publish::Error>) -> Failure {
     Failure::Publish(Box::new(error.into()))
 }
 
+/// Reads a file of settings that people keep; what may help is said when it cannot be read.
+pub(super) fn read_text(path: &Path, help: &str) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let mut problem = Problem::about_file(path, format!("failed to read it: {error}"));
+        problem.help = Some(help.to_owned());
+        Failure::Problems(vec![problem])
+    })
+}
+
+/// Says what is wrong with a file of settings, and where.
+pub(super) fn refused(
+    path: &Path,
+    text: &str,
+    problems: impl IntoIterator<Item = targets::Problem>,
+) -> Failure {
+    let text: Arc<str> = text.into();
+    let problems = problems.into_iter().map(|problem| Problem {
+        file: path.to_owned(),
+        text: Arc::clone(&text),
+        span: problem.span,
+        message: problem.message,
+        help: None,
+    });
+    Failure::Problems(problems.collect())
+}
+
 impl TargetArgs {
     /// Reads the targets.
     pub(super) fn read(&self) -> Result<Targets, Failure> {
-        let bad = |error| Failure::told(error, Exit::Configuration);
-        let path = || self.targets.clone();
-        let text = std::fs::read_to_string(&self.targets);
-        let text = text.map_err(|source| {
-            bad(TargetsError::Read {
-                path: path(),
-                source,
-            })
-        })?;
+        let path = &self.targets;
+        let text = read_text(path, HELP)?;
         let targets = Targets::parse(&text);
-        let mut targets = targets.map_err(|source| {
-            bad(TargetsError::Refused {
-                path: path(),
-                source,
-            })
-        })?;
+        let mut targets = targets.map_err(|problems| refused(path, &text, problems))?;
+        let names: Vec<_> = targets.names().into_iter().map(str::to_owned).collect();
         if !self.only.is_empty() {
-            let names = targets.select(&self.only);
-            if !names.is_empty() {
-                return Err(bad(TargetsError::Unknown {
-                    path: path(),
+            let unknown = targets.select(&self.only);
+            if !unknown.is_empty() {
+                let path = path.clone();
+                let unknown = Unknown {
+                    path,
+                    unknown,
                     names,
-                }));
+                };
+                return Err(Failure::told(unknown, Exit::Configuration));
             }
         }
         Ok(targets)

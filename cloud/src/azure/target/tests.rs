@@ -1,4 +1,5 @@
 use crate::Targets;
+use crate::targets::Problem;
 
 const TARGET: &str = r#"
 [[azure]]
@@ -139,7 +140,7 @@ fn everything_that_is_wrong_is_told() {
     for (name, (from, to), expected) in cases {
         let said = match Targets::parse(&TARGET.replacen(from, &to, 1)) {
             Ok(_) => String::new(),
-            Err(error) => error.to_string(),
+            Err(problems) => told(&problems),
         };
         assert!(
             said.is_empty() == expected.is_empty() && said.contains(expected),
@@ -150,6 +151,11 @@ fn everything_that_is_wrong_is_told() {
         TARGET
             .replace(image, &format!("{gallery} }}"))
             .replacen("westeurope", "eastus", 1);
-    let said = Targets::parse(&elsewhere).unwrap_err().to_string();
+    let said = told(&Targets::parse(&elsewhere).unwrap_err());
     assert!(said.contains("`regions` lack `eastus`"), "{said}");
+}
+
+fn told(problems: &[Problem]) -> String {
+    let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    said.join("\n")
 }

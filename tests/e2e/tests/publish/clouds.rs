@@ -175,6 +175,21 @@ tags = ["latest"]
         assert!(verified.status.success(), "{file}: {}", said(&verified));
     }
 
+    /// The build is taken back everywhere, also where a later day was said; nothing is older, and nothing is done twice.
+    fn ends(&self) {
+        let deprecated = |more: &[&str]| {
+            let outcome = json(self.verb("deprecate").args(more));
+            let images = outcome["images"].as_array().expect("images").iter();
+            let targets = images.map(|image| image["target"].as_str().expect("a name").to_owned());
+            targets.collect::<Vec<_>>()
+        };
+        let everywhere = ["amazon", "amazon", "google", "microsoft", "openstack"];
+        assert_eq!(deprecated(&["--older"]), [""; 0]);
+        assert_eq!(deprecated(&["--dry-run"]), everywhere);
+        assert_eq!(deprecated(&[]), everywhere);
+        assert_eq!(deprecated(&[]), [""; 0]);
+    }
+
     /// The size of the raw disk.
     fn size(&self) -> u64 {
         let manifest = shop::manifest(&self.desk.path("store"), IMAGE);
@@ -263,6 +278,7 @@ fn one_run_publishes_everywhere_and_a_second_changes_nothing() {
     find.args(["where", &parameter.value, "--store", "store", "--json"]);
     let found = json(&mut find);
     assert_eq!(found[0]["record"], record, "by the AMI, offline");
+    clouds.ends();
 }
 
 #[test]
