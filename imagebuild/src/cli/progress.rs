@@ -24,6 +24,7 @@ pub(super) struct Narration {
 struct Shown {
     bar: ProgressBar,
     said: Option<Instant>,
+    done: u64,
     waits: String,
 }
 
@@ -45,6 +46,7 @@ impl Narration {
         let shown = shown.entry(target.to_owned()).or_insert_with(|| Shown {
             bar: self.bar(target),
             said: None,
+            done: 0,
             waits: String::new(),
         });
         tell(shown)
@@ -101,7 +103,9 @@ impl Progress for Narration {
         let due = self.of(target, |shown| {
             shown.bar.set_length(of);
             shown.bar.set_position(done);
-            shown.is_due() || done == of
+            let whole = done == of && shown.done != done;
+            shown.done = done;
+            shown.is_due() || whole
         });
         if due && self.bars.is_none() {
             eprintln!(

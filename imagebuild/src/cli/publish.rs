@@ -28,6 +28,25 @@ use super::{print, print_json};
 
 #[derive(Debug, Args)]
 pub(super) struct PublishArgs {
+    #[command(flatten)]
+    course: CourseArgs,
+    /// How far it goes: uploaded, booted, given to those who may use it, named as the newest.
+    #[arg(long, value_name = "STAGE", value_enum, default_value_t = StageWord::Current)]
+    until: StageWord,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PromoteArgs {
+    #[command(flatten)]
+    course: CourseArgs,
+    /// The stage that it is taken to.
+    #[arg(long, value_name = "STAGE", value_enum, default_value_t = StageWord::Current)]
+    to: StageWord,
+}
+
+/// What publishing and promoting are told.
+#[derive(Debug, Args)]
+struct CourseArgs {
     /// The image: its name, or `NAME@sha256:…`.
     #[arg(value_name = "IMAGE")]
     image: String,
@@ -36,9 +55,6 @@ pub(super) struct PublishArgs {
     store: PathBuf,
     #[command(flatten)]
     targets: TargetArgs,
-    /// How far it goes: uploaded, booted, given to those who may use it, named as the newest.
-    #[arg(long, value_name = "STAGE", value_enum, default_value_t = StageWord::Current)]
-    until: StageWord,
     /// Whether its disk is booted here first, unless these bytes were booted before.
     #[arg(long, value_enum, default_value_t = BootCheck::Here)]
     boot_check: BootCheck,
@@ -46,35 +62,6 @@ pub(super) struct PublishArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     boot_timeout: u64,
     /// Print what would be done, and what stands in the way; change nothing. Ends with 1 when it would fail.
-    #[arg(long, visible_alias = "dry-run")]
-    plan: bool,
-    #[command(flatten)]
-    key: KeyArgs,
-    /// Print the result as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct PromoteArgs {
-    /// The image: its name, or `NAME@sha256:…`.
-    #[arg(value_name = "IMAGE")]
-    image: String,
-    /// The store that has it, and takes the record of what was published.
-    #[arg(long, value_name = "DIR")]
-    store: PathBuf,
-    #[command(flatten)]
-    targets: TargetArgs,
-    /// The stage that it is taken to.
-    #[arg(long, value_name = "STAGE", value_enum, default_value_t = StageWord::Current)]
-    to: StageWord,
-    /// Whether its disk is booted here first, unless these bytes were booted before.
-    #[arg(long, value_enum, default_value_t = BootCheck::Here)]
-    boot_check: BootCheck,
-    /// How long the host may take until it has come to a verdict, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    boot_timeout: u64,
-    /// Print what would be done; change nothing.
     #[arg(long, visible_alias = "dry-run")]
     plan: bool,
     #[command(flatten)]
@@ -118,7 +105,7 @@ impl From<StageWord> for Stage {
 /// Why nothing was begun.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("nothing was begun: {}", .0.join("; "))]
+    #[error("nothing was begun: {} in the way\n  {}", .0.len(), .0.join("\n  "))]
     Findings(Vec<String>),
     #[error("it is not in all targets yet: {} steps of `publish` are missing, the first is `{first}`", .count)]
     NotPublished { count: usize, first: String },
@@ -148,71 +135,57 @@ struct Course<'a> {
 }
 
 pub(super) fn run(args: &PublishArgs) -> Result<(), Failure> {
-    let mut course = Course::begin(
-        &args.image,
-        &args.store,
-        &args.targets,
-        &args.key,
-        args.json,
-    )?;
-    let until = args.until.into();
+    go(&args.course, args.until.into(), |_| Ok(()))
+}
+
+pub(super) fn promote(args: &PromoteArgs) -> Result<(), Failure> {
+    go(&args.course, args.to.into(), is_published)
+}
+
+/// Refuses to promote what is not published: `promote` sends no bytes.
+fn is_published(steps: &[Step]) -> Result<(), Failure> {
+    let missing = steps.iter().filter(|step| step.stage <= Stage::Verified);
+    let missing: Vec<_> = missing.collect();
+    let Some(first) = missing.first() else {
+        return Ok(());
+    };
+    let refused = Refused::NotPublished {
+        count: missing.len(),
+        first: format!("{} {} in {}", first.action, first.object, first.target),
+    };
+    Err(Failure::told(refused, Exit::Failed))
+}
+
+fn go(
+    args: &CourseArgs,
+    until: Stage,
+    may_begin: impl Fn(&[Step]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut course = Course::begin(args)?;
     let findings = course.look()?;
     let steps = course.publication.plan(until);
+    may_begin(&steps)?;
     if args.plan {
         course.show(&steps, &findings)?;
         return refuse(&findings);
     }
+    warn(&findings);
     refuse(&findings)?;
+    // Nothing is worse than images that no record tells of.
+    record::prepare(&course.image).map_err(failed)?;
     if until >= Stage::Verified && args.boot_check == BootCheck::Here {
         prove(&course.image, Duration::from_secs(args.boot_timeout))?;
     }
     course.finish(until)
 }
 
-pub(super) fn promote(args: &PromoteArgs) -> Result<(), Failure> {
-    let mut course = Course::begin(
-        &args.image,
-        &args.store,
-        &args.targets,
-        &args.key,
-        args.json,
-    )?;
-    let findings = course.look()?;
-    let steps = course.publication.plan(args.to.into());
-    let missing: Vec<_> = steps
-        .iter()
-        .filter(|step| step.stage <= Stage::Verified)
-        .collect();
-    if let Some(first) = missing.first() {
-        let refused = Refused::NotPublished {
-            count: missing.len(),
-            first: format!("{} {} in {}", first.action, first.object, first.target),
-        };
-        return Err(Failure::told(refused, Exit::Failed));
-    }
-    if args.plan {
-        course.show(&steps, &findings)?;
-        return refuse(&findings);
-    }
-    refuse(&findings)?;
-    if args.boot_check == BootCheck::Here {
-        prove(&course.image, Duration::from_secs(args.boot_timeout))?;
-    }
-    course.finish(args.to.into())
-}
-
 impl<'a> Course<'a> {
-    fn begin(
-        image: &str,
-        store: &std::path::Path,
-        targets: &'a TargetArgs,
-        key: &KeyArgs,
-        json: bool,
-    ) -> Result<Self, Failure> {
+    fn begin(args: &'a CourseArgs) -> Result<Self, Failure> {
         // All that can be wrong here is found before anybody is asked.
+        let targets = &args.targets;
         let list = targets.read()?;
-        let key = key.given()?;
-        let image = targets.image(store, image)?;
+        let key = args.key.given()?;
+        let image = targets.image(&args.store, &args.image)?;
         let publication = targets.publication(&image, &list)?;
         Ok(Self {
             image,
@@ -221,7 +194,7 @@ impl<'a> Course<'a> {
             publication,
             runtime: Runtime::new().map_err(Failure::Start)?,
             key,
-            json,
+            json: args.json,
         })
     }
 
@@ -363,6 +336,7 @@ pub(super) fn show_record(record: &Record) -> Result<(), Failure> {
     unfinished.try_for_each(|target| print(&format!("UNFINISHED {target}")))
 }
 
+/// Fails when something stands in the way.
 fn refuse(findings: &[Finding]) -> Result<(), Failure> {
     let errors = findings
         .iter()
@@ -375,6 +349,14 @@ fn refuse(findings: &[Finding]) -> Result<(), Failure> {
             )
         })
         .collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::told(Refused::Findings(errors), Exit::Failed))
+}
+
+/// Says what is good to know.
+fn warn(findings: &[Finding]) {
     let warnings = findings
         .iter()
         .filter(|finding| finding.severity == Severity::Warning);
@@ -386,10 +368,6 @@ fn refuse(findings: &[Finding]) -> Result<(), Failure> {
             finding.message
         );
     }
-    if errors.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::told(Refused::Findings(errors), Exit::Failed))
 }
 
 /// Boots the disk, unless that was done before.

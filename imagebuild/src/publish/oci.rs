@@ -45,11 +45,18 @@ impl Publisher {
     /// # Errors
     /// When the store does not have it all, or the target names no repository.
     pub fn new(target: &Target, image: &Image, options: &Options) -> Result<Self, Error> {
-        let remote = Remote::parse(&target.repository).map_err(registry::Error::from)?;
+        let unfit = |reason: String| {
+            Error::Cloud(cloud::Error::Unfit {
+                image: image.subject.name.clone(),
+                to: target.name.clone(),
+                reason,
+            })
+        };
+        let parse = |text: &str| Remote::parse(text).map_err(|error| unfit(error.to_string()));
+        let remote = parse(&target.repository)?;
         let mut options = options.clone();
         if let Some(from) = &target.mount_from {
-            let from = Remote::parse(from).map_err(registry::Error::from)?;
-            options.mount_from = Some(from.repository);
+            options.mount_from = Some(parse(from)?.repository);
         }
         let session = Session::new(&remote.repository, Access::Push, &options)?;
         let subject = &image.subject;
@@ -72,11 +79,8 @@ impl Publisher {
             Some(container) => moving.extend(moves(&target.tags, container.digest)),
             None if target.tags.is_empty() => {}
             None => {
-                return Err(Error::Cloud(cloud::Error::Unfit {
-                    image: subject.name.clone(),
-                    to: target.name.clone(),
-                    reason: "it has no container form: `outputs` does not list `oci`".to_owned(),
-                }));
+                let reason = "it has no container form: `outputs` does not list `oci`";
+                return Err(unfit(reason.to_owned()));
             }
         }
         let files = load.files.iter().map(|(digest, size)| Blob {

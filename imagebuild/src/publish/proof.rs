@@ -6,6 +6,7 @@ use image_manifest::Digest;
 use image_manifest::layout::{self, Attachment, Layout};
 use serde::{Deserialize, Serialize};
 
+use super::record::statement;
 use crate::trial::Outcome;
 
 /// What kind of statement it is.
@@ -61,7 +62,8 @@ pub fn is_kept(store: &Layout, manifest: &Digest, tree: &Digest) -> Result<bool,
         if entry.artifact_type.as_deref() != Some(TYPE) {
             continue;
         }
-        let proof: Option<Proof> = serde_json::from_slice(&store.attached(&entry.digest)?).ok();
+        let bytes = statement(store, &entry.digest)?.unwrap_or_default();
+        let proof: Option<Proof> = serde_json::from_slice(&bytes).ok();
         if proof.is_some_and(|proof| proof.manifest == *manifest && proof.tree == *tree) {
             return Ok(true);
         }

@@ -1,11 +1,12 @@
 //! Publish records in a store: written after every publish, read to answer what is one build.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use cloud::record::{ENVELOPE_TYPE, Envelope, Record, TYPE};
 use cloud::{Receipt, Stage};
 use image_manifest::Digest;
-use image_manifest::layout::{Attachment, Layout};
+use image_manifest::layout::{self, Attachment, Layout};
 
 use super::{Error, Image};
 use crate::gather;
@@ -31,6 +32,39 @@ pub struct Came {
     pub unfinished: Vec<String>,
     /// What there is.
     pub receipts: Vec<Receipt>,
+}
+
+/// Finds out whether a record can be written to the store, before anything is published that it should tell of.
+///
+/// # Errors
+/// When the store cannot be written.
+pub fn prepare(image: &Image) -> Result<(), Error> {
+    // Every statement has this as its configuration.
+    image.store.put(b"{}")?;
+    Ok(())
+}
+
+/// The bytes of a statement of the store; none when they are damaged: whoever wrote it can say it again.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(super) fn statement(store: &Layout, digest: &Digest) -> Result<Option<Vec<u8>>, layout::Error> {
+    match store.attached(digest) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if is_damage(&error) => {
+            tracing::warn!(statement = %digest, %error, "left out a damaged statement");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_damage(error: &layout::Error) -> bool {
+    match error {
+        layout::Error::Corrupt { .. } | layout::Error::TooLarge { .. } => true,
+        layout::Error::Read { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
 }
 
 /// Writes what is published of an image, beside what earlier records say of other targets; returns the record.
@@ -113,7 +147,10 @@ fn all(store: &Layout, trust: &Trust<'_>) -> Result<Vec<Record>, Error> {
         if entry.artifact_type.as_deref() != Some(TYPE) {
             continue;
         }
-        let envelope = Envelope::parse(&store.attached(&entry.digest)?);
+        let Some(bytes) = statement(store, &entry.digest)? else {
+            continue;
+        };
+        let envelope = Envelope::parse(&bytes);
         let record = envelope.and_then(|envelope| match trust {
             Trust::Anybody => envelope.open(),
             Trust::Keys(keys) => envelope.open_signed(&|bytes, signature| {
