@@ -3,6 +3,8 @@
 //! It refuses what the specification lets a registry refuse: digests that do not fit, manifests that name what is not there, chunks
 //! out of order, writing without a token.
 
+mod route;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +14,7 @@ use image_manifest::Digest;
 use serde_json::{Value, json};
 
 use super::server::{Called, Kind, Reply, Request, Service};
+use route::{Route, route};
 
 /// Largest manifest that is taken.
 const MANIFEST: usize = 4 << 20;
@@ -37,18 +40,6 @@ struct State {
 struct Manifest {
     media_type: String,
     bytes: Bytes,
-}
-
-/// What a path names.
-enum Route {
-    Base,
-    Blob(String, String),
-    Uploads(String),
-    Upload(String, u64),
-    Manifest(String, String),
-    Tags(String),
-    Referrers(String, String),
-    None,
 }
 
 impl Registry {
@@ -380,37 +371,6 @@ impl State {
         }
         reply.body = body.to_string().into();
         reply
-    }
-}
-
-fn route(path: &str) -> Route {
-    let Some(rest) = path.strip_prefix("/v2/") else {
-        return Route::None;
-    };
-    if rest.is_empty() {
-        return Route::Base;
-    }
-    if let Some((name, rest)) = rest.split_once("/blobs/uploads/") {
-        return match rest.parse() {
-            Ok(id) => Route::Upload(name.to_owned(), id),
-            Err(_) if rest.is_empty() => Route::Uploads(name.to_owned()),
-            Err(_) => Route::None,
-        };
-    }
-    let parts = |between: &str| {
-        let (name, rest) = rest.split_once(between)?;
-        Some((name.to_owned(), rest.to_owned()))
-    };
-    if let Some((name, digest)) = parts("/blobs/") {
-        Route::Blob(name, digest)
-    } else if let Some((name, reference)) = parts("/manifests/") {
-        Route::Manifest(name, reference)
-    } else if let Some((name, digest)) = parts("/referrers/") {
-        Route::Referrers(name, digest)
-    } else if let Some(name) = rest.strip_suffix("/tags/list") {
-        Route::Tags(name.to_owned())
-    } else {
-        Route::None
     }
 }
 
