@@ -164,6 +164,12 @@ impl Error {
             Self::Deadline { .. } | Self::Transport { .. } => {
                 Some("run the same command again: it goes on with what is missing")
             }
+            Self::Refused { code, message, .. } if is_about_time(code, message) => {
+                Some("signatures are good for minutes: set this computer's clock")
+            }
+            Self::Refused { code, .. } if is_about_keys(code) => Some(
+                "the cloud does not take these credentials; `cloud/README.md` says where they are looked for",
+            ),
             Self::Foreign { .. } => Some(
                 "choose another name in the targets file, or remove the object by hand if nobody needs it",
             ),
@@ -171,6 +177,27 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// Whether the clocks of both sides differ by too much.
+fn is_about_time(code: &str, message: &str) -> bool {
+    let codes = ["RequestExpired", "RequestTimeTooSkewed"];
+    // The same code is given for wrong keys.
+    let words = ["Signature expired", "Signature not yet current"];
+    codes.contains(&code) || words.iter().any(|words| message.contains(words))
+}
+
+/// Whether a signature was not taken.
+fn is_about_keys(code: &str) -> bool {
+    let codes = [
+        "AuthFailure",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+        "AuthenticationFailed",
+    ];
+    codes.contains(&code)
 }
 
 /// Each on a line of its own, and what it is made of below it.
@@ -201,6 +228,32 @@ mod tests {
             permission: "images.list".to_owned(),
             message: String::new(),
         })
+    }
+
+    #[test]
+    fn a_wrong_clock_is_told_from_wrong_keys() {
+        let late = "Signature expired: 20260102T030405Z is now earlier than 20260102T033000Z";
+        let cases = [
+            ("RequestExpired", "", Some("clock")),
+            ("InvalidSignatureException", late, Some("clock")),
+            ("InvalidSignatureException", "", Some("credentials")),
+            ("AuthFailure", "", Some("credentials")),
+            ("InvalidParameter", "", None),
+        ];
+        for (code, message, expected) in cases {
+            let error = Error::Refused {
+                what: "list images".to_owned(),
+                status: 403,
+                code: code.to_owned(),
+                message: message.to_owned(),
+            };
+            let help = error.help();
+            assert_eq!(help.is_some(), expected.is_some(), "{code}");
+            let told = help
+                .zip(expected)
+                .is_none_or(|(help, word)| help.contains(word));
+            assert!(told, "{code} {message}: {help:?}");
+        }
     }
 
     #[test]
