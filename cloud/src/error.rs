@@ -205,9 +205,9 @@ fn partly(failures: &[String], of: usize) -> String {
     if let ([one], 1) = (failures, of) {
         return one.clone();
     }
-    let lines = failures.iter().map(|one| one.replace('\n', "\n  "));
-    let lines: String = lines.map(|line| format!("\n  {line}")).collect();
-    format!("{} of {of} failed{lines}", failures.len())
+    let mut lines = vec![format!("{} of {of} failed", failures.len())];
+    lines.extend(failures.iter().map(|one| one.replace('\n', "\n  ")));
+    lines.join("\n  ")
 }
 
 fn said(message: &str) -> String {
@@ -222,12 +222,12 @@ fn said(message: &str) -> String {
 mod tests {
     use super::*;
 
-    fn denied() -> Box<Error> {
-        Box::new(Error::Denied {
+    fn denied() -> Error {
+        Error::Denied {
             what: "list images".to_owned(),
             permission: "images.list".to_owned(),
             message: String::new(),
-        })
+        }
     }
 
     #[test]
@@ -261,7 +261,7 @@ mod tests {
         let partly = |failures: &[&str], of| Error::Partly {
             failures: failures.iter().map(|&one| one.to_owned()).collect(),
             of,
-            first: denied(),
+            first: Box::new(denied()),
         };
         let regions = partly(&["in a", "in b"], 3).to_string();
         assert_eq!(regions, "2 of 3 failed\n  in a\n  in b");

@@ -45,10 +45,10 @@ pub(super) struct TargetArgs {
 
 /// A target that is asked for and not there.
 #[derive(Debug, thiserror::Error)]
-#[error("`{}` has no target `{}`: its targets are `{}`", path.display(), unknown.join("`, `"), names.join("`, `"))]
+#[error("`{}` has no target `{}`: its targets are `{}`", path.display(), asked.join("`, `"), names.join("`, `"))]
 struct Unknown {
     path: PathBuf,
-    unknown: Vec<String>,
+    asked: Vec<String>,
     names: Vec<String>,
 }
 
@@ -92,14 +92,10 @@ impl TargetArgs {
         let mut targets = targets.map_err(|problems| refused(path, &text, problems))?;
         let names: Vec<_> = targets.names().into_iter().map(str::to_owned).collect();
         if !self.only.is_empty() {
-            let unknown = targets.select(&self.only);
-            if !unknown.is_empty() {
+            let asked = targets.select(&self.only);
+            if !asked.is_empty() {
                 let path = path.clone();
-                let unknown = Unknown {
-                    path,
-                    unknown,
-                    names,
-                };
+                let unknown = Unknown { path, asked, names };
                 return Err(Failure::told(unknown, Exit::Configuration));
             }
         }
