@@ -105,6 +105,8 @@ pub const TAG_ARCHITECTURE: &str = "firstboot:architecture";
 pub const TAG_MANIFEST: &str = "firstboot:manifest";
 /// Tag with the name of the target: two targets of one account do not take each other's objects.
 pub const TAG_TARGET: &str = "firstboot:target";
+/// Tag with the type of the instance that was seen to be healthy.
+pub const TAG_LAUNCHED: &str = "firstboot:launched";
 /// Tag with the tree digest.
 pub const TAG_TREE: &str = "firstboot:tree";
 

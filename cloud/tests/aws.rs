@@ -10,6 +10,8 @@ mod faults;
 mod keeping;
 #[path = "aws/kills.rs"]
 mod kills;
+#[path = "aws/launch.rs"]
+mod launch;
 #[path = "aws/others.rs"]
 mod others;
 #[path = "aws/plans.rs"]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use image_manifest::Digest;
 
 use super::ec2::Grants;
-use super::target::{Target, fill};
+use super::target::{Launch, Target, fill};
 use crate::error::Error;
 use crate::subject::{Subject, TAG_IMAGE, TAG_MANIFEST, TAG_TARGET};
 
@@ -19,6 +19,8 @@ pub struct Desired {
     pub subject: String,
     /// Digest of the manifest, in words.
     pub manifest: String,
+    /// The tree that every instance runs.
+    pub tree: Digest,
     /// Name of the image in every region.
     pub name: String,
     /// Its description.
@@ -49,6 +51,8 @@ pub struct Desired {
     pub deprecate_after: Option<i64>,
     /// Whether it cannot be deregistered.
     pub protected: bool,
+    /// How an instance is launched before anybody may use it.
+    pub launch: Option<Launch>,
 }
 
 impl Desired {
@@ -90,6 +94,7 @@ impl Desired {
             target: target.name.clone(),
             subject: subject.name.clone(),
             manifest: subject.manifest.to_string(),
+            tree: subject.tree,
             description: format!(
                 "{} {} {}",
                 subject.name, subject.version, subject.distribution
@@ -114,6 +119,7 @@ impl Desired {
                 .deprecate_after
                 .map(|days| i64::from(days) * 24 * 60 * 60),
             protected: target.deregistration_protection,
+            launch: target.launch.clone(),
             name,
         })
     }
@@ -132,6 +138,26 @@ impl Desired {
     /// Tags that only objects of this target have, of whatever build of the image.
     pub(super) fn kin(&self) -> [(&str, &str); 2] {
         [(TAG_IMAGE, &self.subject), (TAG_TARGET, &self.target)]
+    }
+
+    /// What makes a second launch of an image the same as the first, until that instance is terminated.
+    pub(super) fn launch_token(
+        &self,
+        region: &str,
+        image: &str,
+        kind: &str,
+        attempt: u32,
+    ) -> String {
+        let (target, tags) = (&self.target, &self.tags);
+        let subnet = self
+            .launch
+            .as_ref()
+            .and_then(|launch| launch.subnet.as_deref());
+        let asked = format!(
+            "launch\n{target}\n{region}\n{image}\n{kind}\n{subnet:?}\n{}\n{tags:?}\n{attempt}",
+            self.imdsv2
+        );
+        Digest::of(asked.as_bytes()).hex()
     }
 
     /// What makes a second copy to a region the same as the first.

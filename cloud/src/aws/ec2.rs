@@ -3,9 +3,11 @@
 //! It refuses to decide anything: what to call when is the plan's.
 
 mod describe;
+mod instances;
 
 pub(super) use describe::seconds;
 pub use describe::{Image, Mapping, Snapshot};
+pub(super) use instances::{Instance, Launching};
 
 use std::collections::BTreeSet;
 

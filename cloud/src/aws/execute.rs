@@ -40,6 +40,11 @@ impl Publisher {
                 Ok(())
             }
             Step::Tag { object, tags, .. } => client.tag(object, tags).await,
+            Step::Launch {
+                image: Some(image),
+                kind,
+                ..
+            } => self.launch(client, image, kind, progress).await,
             Step::Deprecate {
                 image: Some(image),
                 at: Some(at),
@@ -78,6 +83,7 @@ impl Publisher {
             }
             Step::Register { .. }
             | Step::Copy { .. }
+            | Step::Launch { .. }
             | Step::Deprecate { .. }
             | Step::Protect { .. }
             | Step::ShareSnapshot { .. }

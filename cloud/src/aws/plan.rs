@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::desired::Desired;
 use super::ec2::{Grants, Image, Snapshot};
+use crate::subject::TAG_LAUNCHED;
 
 /// What one region has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,6 +94,7 @@ pub fn plan(desired: &Desired, observed: &BTreeMap<String, Region>, now: i64) ->
         steps.extend(make(desired, name, region, home));
         steps.extend(tag(desired, name, region));
     }
+    steps.extend(launch(desired, home));
     for name in &desired.regions {
         let region = observed.get(name).unwrap_or(&nothing);
         steps.extend(release(desired, name, region, now));
@@ -199,6 +201,18 @@ fn tag(desired: &Desired, name: &str, region: &Region) -> Vec<Step> {
             tags,
         })
         .collect()
+}
+
+/// One instance, where bytes went first: the copies are of the same snapshot.
+fn launch(desired: &Desired, home: &Region) -> Option<Step> {
+    let kind = desired.launch.as_ref()?.kind.clone();
+    let image = home.image();
+    let launched = image.and_then(|image| image.tags.get(TAG_LAUNCHED));
+    (launched != Some(&kind)).then(|| Step::Launch {
+        region: desired.home().to_owned(),
+        image: image.map(|image| image.id.clone()),
+        kind,
+    })
 }
 
 /// Who may use it, and how long.

@@ -2,11 +2,13 @@
 
 use super::client::{Client, Query};
 use super::observe::observe;
+use super::plan::Region;
 use super::publisher::Publisher;
 use super::together::together;
 use super::verify::difference;
 use crate::error::Error;
 use crate::provider::{Finding, Pending, Severity};
+use crate::subject::TAG_LAUNCHED;
 
 impl Publisher {
     /// Asks all that can be asked without changing anything.
@@ -99,6 +101,7 @@ impl Publisher {
                 findings.push(self.finding(client, crate::http::chain(&error)));
             }
         }
+        findings.extend(self.ask_launch(client, &region).await);
         if self.desired.grants.everybody && !region.grants.everybody {
             match client.blocks_public().await {
                 Ok(true) => findings.push(self.finding(client, "the account blocks public images in this region (block public access for AMIs)".to_owned())),
@@ -107,6 +110,22 @@ impl Publisher {
             }
         }
         findings
+    }
+
+    /// Whether an instance may be launched, when one is to be.
+    async fn ask_launch(&self, client: &Client, region: &Region) -> Option<Finding> {
+        let launch = self.desired.launch.as_ref()?;
+        let image = region.image();
+        let launched = image.and_then(|image| image.tags.get(TAG_LAUNCHED));
+        if client.region != self.desired.home() || launched == Some(&launch.kind) {
+            return None;
+        }
+        match self.may_launch(client, &launch.kind).await {
+            // The image that is asked about is not there.
+            Err(Error::Refused { code, .. }) if code.starts_with("InvalidAMIID") => None,
+            Err(error) => Some(self.finding(client, crate::http::chain(&error))),
+            Ok(()) => None,
+        }
     }
 
     /// A parameter that is no image's: whether setting it again changes that is not known.

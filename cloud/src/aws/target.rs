@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use crate::http::private;
 
-/// Tags that every object carries beside those of the target: five of the image, its target, its name.
-const OWN_TAGS: usize = 7;
+/// Tags that every object carries beside those of the target: five of the image, its target, its name, where it was launched.
+const OWN_TAGS: usize = 8;
 
 /// Where an image goes in Amazon's cloud, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -66,6 +66,21 @@ pub struct Target {
     /// Whether it cannot be deregistered before that is allowed again.
     #[serde(default)]
     pub deregistration_protection: bool,
+    /// How one instance is launched before anybody may use the image; without it, none is.
+    #[serde(default)]
+    pub launch: Option<Launch>,
+}
+
+/// How an instance is launched in the first region, to see the image boot there.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Launch {
+    /// Its type, such as `t3.small`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its subnet; without one, it is in one of the account's default network.
+    #[serde(default)]
+    pub subnet: Option<String>,
 }
 
 /// How instances of an image boot.
@@ -112,6 +127,9 @@ impl Target {
         self.check_tags(&mut problems);
         if self.tpm && self.boot_mode == BootMode::LegacyBios {
             problems.push("`tpm` needs a `boot-mode` of `uefi` or `uefi-preferred`".to_owned());
+        }
+        if let Some(launch) = &self.launch {
+            launch.check(&mut problems);
         }
         let longest = if self.public { 730 } else { 3650 };
         if let Some(days) = self.deprecate_after
@@ -243,6 +261,23 @@ impl Target {
                     "tag `{key}`: a key is 1 to 128 characters, not of `aws:` or `firstboot:`; a value up to 256"
                 ));
             }
+        }
+    }
+}
+
+impl Launch {
+    fn check(&self, problems: &mut Vec<String>) {
+        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c);
+        let kind = &self.kind;
+        if !kind.contains('.') || !kind.chars().all(letters) {
+            problems.push(format!(
+                "`launch`: `{kind}` is no type of instances such as `t3.small`"
+            ));
+        }
+        if let Some(subnet) = &self.subnet
+            && !subnet.starts_with("subnet-")
+        {
+            problems.push(format!("`launch`: `{subnet}` is no subnet's id"));
         }
     }
 }

@@ -12,6 +12,8 @@ pub struct Bounds {
     pub visible: Duration,
     /// A snapshot is completed, an image available, a copy made. Copies of encrypted images between continents take tens of minutes.
     pub task: Duration,
+    /// An instance of any size is healthy.
+    pub boot: Duration,
     /// Blocks are given up when none arrives for this time.
     pub stall: Duration,
     /// One block arrives in this time, or is sent again.
@@ -25,6 +27,7 @@ impl Default for Bounds {
         Self {
             visible: Duration::from_mins(2),
             task: Duration::from_mins(90),
+            boot: Duration::from_mins(15),
             stall: Duration::from_mins(3),
             block: Duration::from_mins(1),
             pause: Duration::from_millis(500),

@@ -8,6 +8,7 @@ mod describe;
 mod ebs;
 mod ec2;
 mod form;
+mod instances;
 mod signature;
 mod ssm;
 mod state;
@@ -25,6 +26,7 @@ use crate::http::Http;
 use super::server::{Called, Kind, Reply, Request, Service};
 
 pub use blocks::SnapshotDisk;
+pub use instances::Instance;
 pub use state::{Image, Parameter, Snapshot};
 
 use state::State;
@@ -55,6 +57,8 @@ pub struct Rules {
     pub encrypts: bool,
     /// How many calls the credentials of a role are good for.
     pub session: Option<u32>,
+    /// What instances say on their consoles; without it, that they are healthy, with the tree that their image's tag names.
+    pub console: Option<String>,
 }
 
 impl Default for Rules {
@@ -68,6 +72,7 @@ impl Default for Rules {
             block_public: false,
             encrypts: false,
             session: None,
+            console: None,
         }
     }
 }
@@ -137,6 +142,15 @@ impl Aws {
             .values()
             .filter(|snapshot| snapshot.region == region);
         snapshots.cloned().collect()
+    }
+
+    /// All instances of a region, also those that were terminated.
+    #[must_use]
+    pub fn instances(&self, region: &str) -> Vec<Instance> {
+        let state = self.state();
+        let instances = state.instances.values();
+        let here = instances.filter(|instance| instance.region == region);
+        here.cloned().collect()
     }
 
     /// A parameter of a region.

@@ -164,6 +164,7 @@ impl Bench {
         let bounds = Bounds {
             visible: Duration::from_secs(3),
             task: Duration::from_secs(5),
+            boot: Duration::from_secs(5),
             stall: Duration::from_secs(5),
             block: Duration::from_secs(5),
             pause: Duration::from_millis(2),
@@ -224,6 +225,11 @@ impl Bench {
                 }
                 assert_eq!(tags["firstboot:target"], "prod");
             }
+            let live = self.aws.instances(region);
+            assert!(
+                !live.iter().any(cloud::fake::aws::Instance::is_live),
+                "{live:?}"
+            );
             assert!(
                 self.disk.is(&self.aws.disk(&snapshots[0].id).unwrap()),
                 "{region}"

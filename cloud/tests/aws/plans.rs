@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cloud::aws::{Desired, Grants, Image, Mapping, Region, Snapshot, Step, plan};
+use image_manifest::Digest;
 use proptest::prelude::*;
 
 const NOW: i64 = 2_000_000_000;
@@ -37,6 +38,8 @@ fn desired() -> Desired {
         parameters: vec!["/newest".to_owned()],
         deprecate_after: Some(86_400),
         protected: true,
+        tree: Digest::of(b"tree"),
+        launch: toml::from_str("type = 't3.small'").unwrap(),
     }
 }
 
@@ -168,6 +171,13 @@ impl Model {
                     .map(|one| (&one.id, &mut one.tags));
                 let mut found = images.chain(snapshots).filter(|(id, _)| **id == object);
                 found.next().unwrap().1.extend(tags);
+            }
+            Step::Launch { image, kind, .. } => {
+                assert_eq!(place, HOME, "the others are copies");
+                let at = of(region, image.as_ref().unwrap());
+                let tag = ("firstboot:launched".to_owned(), kind);
+                region.images[at].tags.extend([tag]);
+                kept(image);
             }
             Step::Deprecate { image, at, .. } => {
                 assert!(at.unwrap() > NOW, "never in the past");

@@ -120,7 +120,7 @@ impl Client {
         Ok(found.into_iter().find(|snapshot| snapshot.id == id))
     }
 
-    async fn described<T>(
+    pub(super) async fn described<T>(
         &self,
         query: Query,
         set: &str,
@@ -258,14 +258,14 @@ impl Client {
     }
 }
 
-fn tagged(mut query: Query, tags: &[(&str, &str)]) -> Query {
+pub(super) fn tagged(mut query: Query, tags: &[(&str, &str)]) -> Query {
     for (index, (key, value)) in tags.iter().enumerate() {
         query = query.filter(index + 1, &format!("tag:{key}"), value);
     }
     query
 }
 
-fn malformed(what: &str) -> Error {
+pub(super) fn malformed(what: &str) -> Error {
     Error::Protocol {
         what: format!("read `{what}` in an answer of EC2"),
         reason: "it cannot be read".to_owned(),

@@ -43,6 +43,12 @@ pub enum Step {
         object: String,
         tags: Vec<(String, String)>,
     },
+    /// An instance is launched, seen to be healthy, and terminated.
+    Launch {
+        region: String,
+        image: Option<String>,
+        kind: String,
+    },
     /// It is deprecated from a time on.
     Deprecate {
         region: String,
@@ -88,6 +94,7 @@ impl Step {
             | Self::Deregister { .. }
             | Self::Discard { .. }
             | Self::Tag { .. } => Stage::Private,
+            Self::Launch { .. } => Stage::Verified,
             Self::Deprecate { .. }
             | Self::Protect { .. }
             | Self::ShareSnapshot { .. }
@@ -106,6 +113,7 @@ impl Step {
             | Self::Deregister { region, .. }
             | Self::Discard { region, .. }
             | Self::Tag { region, .. }
+            | Self::Launch { region, .. }
             | Self::Deprecate { region, .. }
             | Self::Protect { region, .. }
             | Self::ShareSnapshot { region, .. }
@@ -125,6 +133,7 @@ impl Step {
             Self::Register { snapshot: id, .. }
             | Self::ShareSnapshot { snapshot: id, .. }
             | Self::Copy { from: id, .. }
+            | Self::Launch { image: id, .. }
             | Self::Deprecate { image: id, .. }
             | Self::Protect { image: id, .. }
             | Self::Share { image: id, .. }
@@ -169,6 +178,11 @@ impl Step {
                 let keys: Vec<_> = tags.iter().map(|(key, _)| key.as_str()).collect();
                 ("tag", object.clone(), keys.join(", "))
             }
+            Self::Launch { image, kind, .. } => (
+                "launch-instance",
+                or_name(image),
+                format!("a `{kind}`, terminated once it is healthy"),
+            ),
             Self::Deprecate { image, at, .. } => {
                 let at = at.map_or_else(|| "counted from its creation on".to_owned(), minute);
                 ("deprecate-image", or_name(image), at)

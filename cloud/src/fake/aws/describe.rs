@@ -125,7 +125,7 @@ fn tag<'a>(tags: &'a BTreeMap<String, String>, name: &str) -> Result<Option<&'a 
     Ok(tags.get(key))
 }
 
-fn tag_set(tags: &BTreeMap<String, String>) -> String {
+pub(super) fn tag_set(tags: &BTreeMap<String, String>) -> String {
     let items = tags.iter().map(|(key, value)| {
         format!(
             "<item>{}{}</item>",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::form::{Form, escape};
 use super::state::{Image, Snapshot, State, now};
-use super::{Context, Refused, attributes, describe, refused};
+use super::{Context, Refused, attributes, describe, instances, refused};
 use crate::fake::server::{Reply, Request};
 
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
@@ -39,6 +39,9 @@ pub(super) fn answer(
         "DeregisterImage" => deregister(state, context, &mut form)?,
         "DeleteSnapshot" => delete_snapshot(state, context, &mut form)?,
         "CreateTags" => create_tags(state, context, &mut form)?,
+        "RunInstances" | "DescribeInstances" | "GetConsoleOutput" | "TerminateInstances" => {
+            instances::answer(state, context, &mut form)?
+        }
         action if action.starts_with("Describe") && !action.ends_with("Attribute") => {
             describe::answer(state, context, &mut form)?
         }

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::blocks::{Blocks, SnapshotDisk};
+use super::instances::Instance;
 use super::{KEY, Rules, SECRET};
 
 /// An image.
@@ -109,6 +110,7 @@ pub(super) struct State {
     pub snapshots: BTreeMap<String, Snapshot>,
     pub parameters: BTreeMap<(String, String), Parameter>,
     pub references: BTreeMap<String, Vec<String>>,
+    pub instances: BTreeMap<String, Instance>,
     /// What was asked with a token, and what it made.
     pub tokens: BTreeMap<String, (String, String)>,
     pub keys: BTreeMap<String, Keys>,
@@ -130,6 +132,7 @@ impl State {
             snapshots: BTreeMap::new(),
             parameters: BTreeMap::new(),
             references: BTreeMap::new(),
+            instances: BTreeMap::new(),
             tokens: BTreeMap::new(),
             keys: BTreeMap::from([(KEY.to_owned(), keys)]),
             minted: BTreeSet::new(),

@@ -18,7 +18,7 @@ import urllib.parse
 import base64
 import boto3
 
-ID = re.compile(rb"\b(?:ami|snap)-[0-9a-f]{8,17}\b")
+ID = re.compile(rb"\b(?:ami|snap|i)-[0-9a-f]{8,17}\b")
 LOCK = threading.Lock()
 
 
@@ -87,7 +87,7 @@ class Mirror(http.server.BaseHTTPRequestHandler):
                 self.refused.append([name, status, answer[:400].decode(errors="replace")])
                 return
             self.taken[name] = self.taken.get(name, 0) + 1
-            if name in ("ebs:StartSnapshot", "ec2:RegisterImage", "ec2:CopyImage"):
+            if name in ("ebs:StartSnapshot", "ec2:RegisterImage", "ec2:CopyImage", "ec2:RunInstances"):
                 ours, theirs = ID.search(content), ID.search(answer)
                 self.ids[ours.group()] = theirs.group()
 

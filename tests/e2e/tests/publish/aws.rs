@@ -28,12 +28,13 @@ parameters = ['/images/host/newest']
 deprecate-after = 30
 deregistration-protection = true
 tpm = true
+launch = { type = 't3.small' }
 ";
 /// What moto knows of what we call.
 const MOTO: &str = "ebs:StartSnapshot,ebs:PutSnapshotBlock,ebs:CompleteSnapshot,ec2:RegisterImage,ec2:CopyImage,\
     ec2:CreateTags,ec2:DescribeImages,ec2:DescribeSnapshots,ec2:DescribeRegions,ec2:ModifyImageAttribute,\
     ec2:ModifySnapshotAttribute,ec2:DescribeImageAttribute,ec2:DescribeSnapshotAttribute,ssm:PutParameter,\
-    ssm:GetParameters,sts:GetCallerIdentity";
+    ssm:GetParameters,sts:GetCallerIdentity,ec2:RunInstances,ec2:DescribeInstances,ec2:GetConsoleOutput,ec2:TerminateInstances";
 /// What ministack knows of it.
 const MINISTACK: &str = "ec2:RegisterImage,ec2:DescribeImages,ec2:DescribeRegions,ssm:PutParameter,ssm:GetParameters,\
     sts:GetCallerIdentity";
