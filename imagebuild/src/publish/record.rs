@@ -95,6 +95,8 @@ pub fn write(image: &Image, came: Came, key: Option<&PrivateKey>) -> Result<Reco
     // What is signed here is vouched for here: only what the same key signed before is taken over.
     let own = key.map(|key| [key.public()]);
     let trust = own.as_ref().map_or(Trust::Anybody, |own| Trust::Keys(own));
+    // Somebody may publish the same image to other targets at this moment.
+    let _turn = image.store.turn(&image.found.digest)?;
     if let Some(earlier) = of(&image.store, &image.found.digest, &trust)? {
         record = record.with_others_of(&earlier, &came.asked);
     }

@@ -3,6 +3,7 @@
 //! It refuses to know what any of it says: it keeps bytes by digest, and who is attached to whom.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +75,23 @@ impl Layout {
     /// When the store cannot be written.
     pub fn put(&self, bytes: &[u8]) -> Result<(Digest, u64), Error> {
         self.store(bytes)
+    }
+
+    /// Waits for the turn of who reads what is said about a manifest and says something else; dropping it ends the turn.
+    ///
+    /// Others may read meanwhile, and write what is about other manifests.
+    ///
+    /// # Errors
+    /// When the store does not have the manifest, or it cannot be locked.
+    pub fn turn(&self, manifest: &Digest) -> Result<File, Error> {
+        let path = self.blob(manifest);
+        let lock = |source| Error::Lock {
+            path: path.clone(),
+            source,
+        };
+        let file = File::open(&path).map_err(lock)?;
+        file.lock().map_err(lock)?;
+        Ok(file)
     }
 
     /// Reads bytes that are not many: a manifest or a configuration, whose digest is checked.
@@ -281,5 +299,20 @@ mod tests {
         assert!(layout.attach(&Digest::of(b"absent"), &attachment).is_err());
         assert_eq!(layout.entries().unwrap().len(), 2);
         assert!(layout.images().unwrap().is_empty());
+    }
+
+    #[test]
+    fn one_at_a_time_says_something_of_a_manifest() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path()).unwrap();
+        let (one, _) = layout.put(b"one").unwrap();
+        let (other, _) = layout.put(b"other").unwrap();
+        let turn = layout.turn(&one).unwrap();
+        let next = std::fs::File::open(layout.blob(&one)).unwrap();
+        assert!(next.try_lock().is_err(), "it is somebody's turn");
+        layout.turn(&other).unwrap();
+        drop(turn);
+        next.try_lock().unwrap();
+        assert!(layout.turn(&Digest::of(b"absent")).is_err());
     }
 }
