@@ -107,6 +107,8 @@ pub const TAG_MANIFEST: &str = "firstboot:manifest";
 pub const TAG_TARGET: &str = "firstboot:target";
 /// Tag with the type of the instance that was seen to be healthy.
 pub const TAG_LAUNCHED: &str = "firstboot:launched";
+/// Tag with the name of the target, of instances that are only launched to be seen: others may have the tags of their image.
+pub const TAG_CHECK: &str = "firstboot:launch-check";
 /// Tag with the tree digest.
 pub const TAG_TREE: &str = "firstboot:tree";
 

@@ -1,6 +1,7 @@
 //! One instance of the image, launched to see that it boots there: it says so on its console, and is terminated.
 //!
-//! It refuses to let the instance be reached: it has no public address, and nothing is asked of it but its console.
+//! It refuses to let the instance be reached: it has no public address, and nothing is asked of it but its console. It
+//! refuses to touch any other, also those that somebody gave all tags of their image.
 
 use super::client::Client;
 use super::ec2::{Instance, Launching, Mode};
@@ -9,7 +10,7 @@ use super::publisher::Publisher;
 use super::waiting::Waiting;
 use crate::error::Error;
 use crate::provider::Progress;
-use crate::subject::TAG_LAUNCHED;
+use crate::subject::{TAG_CHECK, TAG_LAUNCHED, TAG_MANIFEST};
 use image_manifest::{Console, Verdict};
 
 /// How often one is launched in one run: those before were terminated by somebody else.
@@ -48,11 +49,30 @@ impl Publisher {
 
     /// Asks whether one could be launched.
     pub(super) async fn may_launch(&self, client: &Client, kind: &str) -> Result<(), Error> {
-        let launching = self.launching("ami-00000000000000000", kind, "");
+        let tags = self.tags();
+        let launching = self.launching("ami-00000000000000000", kind, "", &tags);
         client.launch(&launching, Mode::Dry).await.map(drop)
     }
 
-    fn launching<'a>(&'a self, image: &'a str, kind: &'a str, token: &'a str) -> Launching<'a> {
+    fn tags(&self) -> Vec<(String, String)> {
+        let check = (TAG_CHECK.to_owned(), self.desired.target.clone());
+        self.desired.tags.iter().cloned().chain([check]).collect()
+    }
+
+    /// Instances that were launched for this check.
+    async fn there(&self, client: &Client) -> Result<Vec<Instance>, Error> {
+        let (manifest, target) = (&self.desired.manifest, &self.desired.target);
+        let tags = [(TAG_MANIFEST, manifest.as_str()), (TAG_CHECK, target)];
+        client.instances(&tags).await
+    }
+
+    fn launching<'a>(
+        &'a self,
+        image: &'a str,
+        kind: &'a str,
+        token: &'a str,
+        tags: &'a [(String, String)],
+    ) -> Launching<'a> {
         let launch = self.desired.launch.as_ref();
         Launching {
             image,
@@ -60,22 +80,23 @@ impl Publisher {
             subnet: launch.and_then(|launch| launch.subnet.as_deref()),
             imdsv2: self.desired.imdsv2,
             token,
-            tags: &self.desired.tags,
+            tags,
         }
     }
 
     /// The one that a run before, or somebody else, launched of the same image; else a new one.
     async fn begin(&self, client: &Client, image: &str, kind: &str) -> Result<String, Error> {
-        let there = client.instances(&self.desired.own()).await?;
+        let there = self.there(client).await?;
         let same = |one: &&Instance| one.is_live() && one.image == image && one.kind == kind;
         if let Some(instance) = there.iter().filter(same).min_by_key(|one| &one.id) {
             return Ok(instance.id.clone());
         }
+        let tags = self.tags();
         for attempt in 0..ATTEMPTS {
             let token = self
                 .desired
                 .launch_token(&client.region, image, kind, attempt);
-            let launching = self.launching(image, kind, &token);
+            let launching = self.launching(image, kind, &token, &tags);
             match client.launch(&launching, Mode::Do).await {
                 Err(Error::Refused { code, .. }) if code == "IdempotentInstanceTerminated" => {}
                 Ok(instance) if !instance.is_live() => {}
@@ -124,7 +145,7 @@ impl Publisher {
 
     /// Terminates all instances of this image and target, also those of a run that was killed.
     async fn terminate(&self, client: &Client) -> Result<(), Error> {
-        let there = client.instances(&self.desired.own()).await?;
+        let there = self.there(client).await?;
         let live = there.into_iter().filter(Instance::is_live);
         let ids: Vec<_> = live.map(|instance| instance.id).collect();
         if ids.is_empty() {

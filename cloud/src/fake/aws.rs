@@ -153,6 +153,12 @@ impl Aws {
         here.cloned().collect()
     }
 
+    /// Puts an instance there, as if somebody else had launched it.
+    pub fn put_instance(&self, instance: Instance) {
+        let mut state = self.state();
+        state.instances.insert(instance.id.clone(), instance);
+    }
+
     /// A parameter of a region.
     #[must_use]
     pub fn parameter(&self, region: &str, name: &str) -> Option<Parameter> {

@@ -113,6 +113,12 @@ impl Progress for Silent {
     fn waits(&self, _: &str, _: &str) {}
 }
 
+/// Credentials that the fake knows.
+const KEYS: [(&str, &str); 2] = [
+    ("AWS_ACCESS_KEY_ID", KEY),
+    ("AWS_SECRET_ACCESS_KEY", SECRET),
+];
+
 /// An image, a target and a fake cloud.
 pub(crate) struct Bench {
     pub(crate) aws: Arc<Aws>,
@@ -198,11 +204,17 @@ impl Bench {
     }
 
     pub(crate) fn publisher(&self) -> Publisher {
-        let keys = [
-            ("AWS_ACCESS_KEY_ID", KEY),
-            ("AWS_SECRET_ACCESS_KEY", SECRET),
-        ];
-        self.publisher_of(self.journal.path(), &keys)
+        self.publisher_of(self.journal.path(), &KEYS)
+    }
+
+    /// Two who do not know of each other publish all stages.
+    pub(crate) async fn publish_twice_at_once(&self) {
+        let other = tempfile::tempdir().unwrap();
+        let mut one = self.publisher();
+        let mut two = self.publisher_of(other.path(), &KEYS);
+        let (one, two) = tokio::join!(advance(&mut one), advance(&mut two));
+        one.unwrap();
+        two.unwrap();
     }
 
     /// Publishes all stages.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cloud::Error;
 use cloud::aws::Bounds;
-use cloud::fake::aws::Rules;
+use cloud::fake::aws::{Instance, Rules};
 use cloud::fake::{Act, Fault, When};
 
 use crate::bench::{Bench, advance};
@@ -34,11 +34,22 @@ async fn a_healthy_one_is_launched_once_and_terminated() {
     bench.server.reset();
     bench.publish().await.unwrap();
     assert_eq!(bench.server.changes(), 0, "it was seen to be healthy");
+    // Others may have all tags of their image.
+    let users = Instance {
+        id: "i-users".to_owned(),
+        state: "running".to_owned(),
+        tags: bench.aws.images(HOME).remove(0).tags,
+        ..instances[0].clone()
+    };
+    bench.aws.put_instance(users);
     // An older type, whose console is shown late.
     bench.target = bench.target.replace("t3.small", "t2.small");
     bench.publish().await.unwrap();
-    assert_eq!(bench.aws.instances(HOME).len(), 2);
-    bench.assert_published(&[HOME, "eu-north-1"]);
+    let instances = bench.aws.instances(HOME);
+    let live = instances.iter().filter(|one| one.is_live());
+    let live: Vec<_> = live.map(|one| one.id.as_str()).collect();
+    assert_eq!(live, ["i-users"], "nobody else's is terminated");
+    assert_eq!(instances.len(), 3);
 }
 
 #[tokio::test]
@@ -133,15 +144,7 @@ async fn two_at_once_launch_one() {
         ..Rules::default()
     };
     let bench = Bench::new(rules, TARGET).await;
-    let other = tempfile::tempdir().unwrap();
-    let keys = [
-        ("AWS_ACCESS_KEY_ID", cloud::fake::aws::KEY),
-        ("AWS_SECRET_ACCESS_KEY", cloud::fake::aws::SECRET),
-    ];
-    let (mut one, mut two) = (bench.publisher(), bench.publisher_of(other.path(), &keys));
-    let (one, two) = tokio::join!(advance(&mut one), advance(&mut two));
-    one.unwrap();
-    two.unwrap();
+    bench.publish_twice_at_once().await;
     bench.assert_published(&[HOME, "eu-north-1"]);
 }
 

@@ -168,15 +168,7 @@ async fn two_publishers_at_once_end_with_one_image() {
     )
     .await;
     bench.server.faults().latency = std::time::Duration::from_millis(1);
-    let other = tempfile::tempdir().unwrap();
-    let keys = [
-        ("AWS_ACCESS_KEY_ID", cloud::fake::aws::KEY),
-        ("AWS_SECRET_ACCESS_KEY", cloud::fake::aws::SECRET),
-    ];
-    let (mut one, mut two) = (bench.publisher(), bench.publisher_of(other.path(), &keys));
-    let (one, two) = tokio::join!(advance(&mut one), advance(&mut two));
-    one.unwrap();
-    two.unwrap();
+    bench.publish_twice_at_once().await;
     bench.assert_published(&["eu-west-1", "eu-north-1"]);
 }
 
