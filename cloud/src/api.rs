@@ -14,6 +14,8 @@ use crate::http::private::is_private;
 use crate::http::{Content, Http, next};
 use crate::patience::{Patience, chance};
 
+/// How often fresh credentials are got for one call: those may be used up by others before it comes to them.
+const RENEWALS: u32 = 3;
 /// Largest answer that is read, unless a call says otherwise.
 const LONGEST: usize = 8 << 20;
 /// Most of a message of a cloud that is repeated in an error.
@@ -205,10 +207,10 @@ impl Api {
 
     /// Asks once, and at once again with fresh credentials when the old ones were not taken.
     pub async fn attempt(&self, call: &Call) -> Outcome {
-        let mut renewed = false;
+        let mut renewed = 0;
         loop {
             let once = tokio::time::timeout(call.patience.attempt, self.once(call));
-            let answer = match once.await {
+            let (answer, signed) = match once.await {
                 Err(_) => {
                     return later(Error::Deadline {
                         what: format!("for an answer to: {}", call.what),
@@ -221,17 +223,19 @@ impl Api {
                 Ok(Ok(answer)) => answer,
             };
             let verdict = (self.judge)(call, &answer);
-            if matches!(verdict, Verdict::Expired(_)) && !renewed {
-                self.authorize.renew();
-                renewed = true;
+            if matches!(verdict, Verdict::Expired(_)) && renewed < RENEWALS {
+                self.authorize.renew(signed);
+                renewed += 1;
                 continue;
             }
             return outcome(call, answer, verdict);
         }
     }
 
-    async fn once(&self, call: &Call) -> Result<Answer, Error> {
+    /// Asks, and says when the question was signed.
+    async fn once(&self, call: &Call) -> Result<(Answer, Instant), Error> {
         let head = self.head(call).await?;
+        let signed = Instant::now();
         let transport = |source| Error::Transport {
             what: call.what.clone(),
             source,
@@ -248,11 +252,12 @@ impl Api {
                 });
             }
         }
-        Ok(Answer {
+        let answer = Answer {
             status: answer.status(),
             headers: answer.headers().clone(),
             body,
-        })
+        };
+        Ok((answer, signed))
     }
 
     async fn head(&self, call: &Call) -> Result<hyper::http::request::Builder, Error> {

@@ -6,6 +6,7 @@ mod context;
 pub mod github;
 
 use std::fmt::Debug;
+use std::time::Instant;
 
 use hyper::http::request::Parts;
 use reqsign_core::SigningCredential;
@@ -23,8 +24,9 @@ pub trait Authorize: Debug + Send + Sync {
     /// When there are no credentials.
     fn authorize<'a>(&'a self, head: &'a mut Parts) -> Pending<'a, Result<(), Error>>;
 
-    /// The last signature was refused: the next one is made with fresh credentials, where they can be had.
-    fn renew(&self) {}
+    /// A request that was signed before this instant was refused: the next one is made with credentials that are fresher,
+    /// where they can be had.
+    fn renew(&self, _signed: Instant) {}
 }
 
 /// Asks as nobody: for what anybody may see.

@@ -26,8 +26,6 @@ const AUDIENCE: &str = "sts.amazonaws.com";
 /// How often the token service is asked where that may help, and what lies between: the first pause, which doubles.
 const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(200);
-/// Credentials that were loaded this recently are not blamed for the refusal of a request that was signed before them.
-const SETTLED: Duration = Duration::from_millis(100);
 
 /// Where credentials come from; shared by all regions and interfaces.
 pub(super) struct Source {
@@ -264,10 +262,10 @@ impl Authorize for Signer {
         })
     }
 
-    fn renew(&self) {
-        // Whoever holds the lock is loading fresh ones right now.
+    fn renew(&self, signed: Instant) {
+        // Whoever holds the lock is loading fresh ones right now; and those that came after are not to blame.
         if let Ok(mut held) = self.source.held.try_lock()
-            && held.loaded.is_some_and(|loaded| loaded.elapsed() > SETTLED)
+            && held.loaded.is_some_and(|loaded| loaded <= signed)
         {
             held.credential = None;
         }

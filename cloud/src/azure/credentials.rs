@@ -155,7 +155,7 @@ impl Authorize for Tokens {
         })
     }
 
-    fn renew(&self) {
+    fn renew(&self, _: Instant) {
         self.stale.store(true, Ordering::Relaxed);
     }
 }

@@ -3,6 +3,7 @@
 //! It refuses to keep a token of GitHub: it lives for five minutes, so a new one is asked for whenever one is needed.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use hyper::http::request::Parts;
 use reqsign_core::{Context, ProvideCredential, Signer};
@@ -66,7 +67,7 @@ impl Authorize for Google {
         })
     }
 
-    fn renew(&self) {
+    fn renew(&self, _: Instant) {
         let fresh = signer(&self.context, &self.source);
         *self.signer.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
     }
@@ -244,7 +245,7 @@ mod tests {
             first,
             "it is kept as long as it is good"
         );
-        google.renew();
+        google.renew(Instant::now());
         assert_ne!(ask(&google).await.unwrap(), first);
         let identities = server.calls();
         let identities = identities

@@ -3,6 +3,7 @@
 //! It refuses to print a token.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -162,7 +163,7 @@ impl Authorize for Keystone {
         })
     }
 
-    fn renew(&self) {
+    fn renew(&self, _: Instant) {
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
