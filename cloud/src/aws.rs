@@ -16,6 +16,7 @@ mod pace;
 mod plan;
 mod preflight;
 mod publisher;
+mod quota;
 mod ssm;
 mod target;
 mod together;

@@ -100,12 +100,34 @@ impl Client {
         action: &str,
         body: &serde_json::Value,
     ) -> Result<Answer, Error> {
+        self.json("ssm", format!("AmazonSSM.{action}"), what, body)
+            .await
+    }
+
+    /// Asks for limits.
+    pub(super) async fn quotas(
+        &self,
+        what: &str,
+        action: &str,
+        body: &serde_json::Value,
+    ) -> Result<Answer, Error> {
+        let target = format!("{}.{action}", wire::QUOTAS);
+        self.json("servicequotas", target, what, body).await
+    }
+
+    async fn json(
+        &self,
+        service: &'static str,
+        target: String,
+        what: &str,
+        body: &serde_json::Value,
+    ) -> Result<Answer, Error> {
         let what = format!("{what} in {}", self.region);
-        let url = format!("{}/", self.url("ssm"));
+        let url = format!("{}/", self.url(service));
         let kind = "application/x-amz-json-1.1";
         let call = wire::signed(what, Method::POST, url, kind, body.to_string());
-        let call = call.with(wire::TARGET, format!("AmazonSSM.{action}"));
-        self.api("ssm").call(&call).await
+        let call = call.with(wire::TARGET, target);
+        self.api(service).call(&call).await
     }
 
     /// A call of EBS direct with a JSON body, to be sent by [`Api::call`].

@@ -4,6 +4,7 @@ use super::client::{Client, Query};
 use super::observe::observe;
 use super::plan::Region;
 use super::publisher::Publisher;
+use super::quota::needs;
 use super::together::together;
 use super::verify::difference;
 use crate::error::Error;
@@ -102,6 +103,7 @@ impl Publisher {
             }
         }
         findings.extend(self.ask_launch(client, &region).await);
+        findings.extend(self.ask_quotas(client, &region).await);
         if self.desired.grants.everybody && !region.grants.everybody {
             match client.blocks_public().await {
                 Ok(true) => findings.push(self.finding(client, "the account blocks public images in this region (block public access for AMIs)".to_owned())),
@@ -126,6 +128,29 @@ impl Publisher {
             Err(error) => Some(self.finding(client, crate::http::chain(&error))),
             Ok(()) => None,
         }
+    }
+
+    /// Whether what is to be made fits into what the account may have.
+    async fn ask_quotas(&self, client: &Client, region: &Region) -> Vec<Finding> {
+        // Without a change there is nothing to fit.
+        if needs(&self.desired, region, &[]).is_empty() {
+            return Vec::new();
+        }
+        let images = match client.images(&[]).await {
+            Ok(images) => images,
+            Err(error) => return vec![self.warning(client, crate::http::chain(&error))],
+        };
+        let mut findings = Vec::new();
+        for need in needs(&self.desired, region, &images) {
+            match client.quota(need.quota).await {
+                Ok(limit) => findings.extend(
+                    need.beyond(limit)
+                        .map(|message| self.finding(client, message)),
+                ),
+                Err(error) => findings.push(self.warning(client, crate::http::chain(&error))),
+            }
+        }
+        findings
     }
 
     /// A parameter that is no image's: whether setting it again changes that is not known.

@@ -18,6 +18,8 @@ pub(super) const CONTENT_SHA256: &str = "x-amz-content-sha256";
 pub(super) const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 /// Which call of a JSON interface is meant.
 pub(super) const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+/// What calls of Service Quotas begin with there.
+pub(super) const QUOTAS: &str = "ServiceQuotasV20190624";
 
 /// A digest as signatures have it.
 pub(super) fn digest(body: &[u8]) -> String {
@@ -154,7 +156,9 @@ fn permission(call: &Call, message: &str) -> String {
 fn action(call: &Call) -> String {
     if let Some((_, target)) = call.headers.iter().find(|(name, _)| *name == TARGET) {
         let action = target.rsplit('.').next().unwrap_or_default();
-        return format!("ssm:{action}");
+        let quotas = target.starts_with(QUOTAS);
+        let service = if quotas { "servicequotas" } else { "ssm" };
+        return format!("{service}:{action}");
     }
     if let Content::Bytes(body) = &call.content
         && let Some(action) = String::from_utf8_lossy(body)

@@ -9,12 +9,13 @@ mod ebs;
 mod ec2;
 mod form;
 mod instances;
+mod quotas;
 mod signature;
 mod ssm;
 mod state;
 mod sts;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::Method;
@@ -59,6 +60,8 @@ pub struct Rules {
     pub session: Option<u32>,
     /// What instances say on their consoles; without it, that they are healthy, with the tree that their image's tag names.
     pub console: Option<String>,
+    /// Limits of the account that are not the default, by code.
+    pub quotas: BTreeMap<String, f64>,
 }
 
 impl Default for Rules {
@@ -73,6 +76,7 @@ impl Default for Rules {
             encrypts: false,
             session: None,
             console: None,
+            quotas: BTreeMap::new(),
         }
     }
 }
@@ -241,8 +245,9 @@ impl Aws {
             };
         } else if let Some(target) = request.header("x-amz-target") {
             let action = target.rsplit('.').next().unwrap_or_default().to_owned();
+            let quotas = target.starts_with("ServiceQuotasV20190624.");
             return Context {
-                service: "ssm",
+                service: if quotas { "servicequotas" } else { "ssm" },
                 action,
                 region,
             };
@@ -286,6 +291,7 @@ impl Aws {
         match context.service {
             "ebs" => ebs::answer(&mut state, context, request),
             "ssm" => ssm::answer(&mut state, context, request),
+            "servicequotas" => quotas::answer(&state, context, request),
             "sts" => sts::answer(&mut state, context, &request.form()),
             _ => ec2::answer(&mut state, context, request),
         }
@@ -309,7 +315,9 @@ fn reply(context: &Context, refused: &Refused) -> Reply {
             Reply::json(*status, &json!({ "Message": text, "Reason": reason }))
                 .with("x-amzn-errortype", *code)
         }
-        "ssm" => Reply::json(*status, &json!({ "__type": code, "message": message })),
+        "ssm" | "servicequotas" => {
+            Reply::json(*status, &json!({ "__type": code, "message": message }))
+        }
         "sts" => Reply::xml(
             *status,
             format!(

@@ -207,3 +207,37 @@ async fn an_account_that_encrypts_everything_and_a_parameter_of_text_are_told_fi
     let bench = bench.anew(rules, &format!("{HOME}\n{keys}")).await;
     assert_eq!(bench.publisher().check().await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn what_the_account_may_not_have_is_told_before_the_first_byte() {
+    let target = format!("{HOME}\npublic = true\naccounts = ['444455556666', '777788889999']");
+    let limits = [
+        ("L-B665C33B", "quota `AMIs`"),
+        ("L-0E3CBAB9", "quota `Public AMIs`"),
+        ("L-70015FFA", "quota `AMI sharing`"),
+    ];
+    for (code, words) in limits {
+        let limit = if code == "L-70015FFA" { 1.0 } else { 0.0 };
+        let rules = Rules {
+            quotas: [(code.to_owned(), limit)].into(),
+            ..Rules::default()
+        };
+        let bench = Bench::new(rules, &target).await;
+        let findings = bench.publisher().check().await.unwrap();
+        assert!(told(&findings, Severity::Error, words), "{findings:#?}");
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+        // Once all is there, nothing is needed.
+        bench.publish().await.unwrap();
+        assert_eq!(bench.publisher().check().await.unwrap(), []);
+    }
+    let bench = Bench::new(Rules::default(), &target).await;
+    bench.aws.rules(|rules| {
+        rules
+            .denied
+            .extend(["servicequotas:GetServiceQuota".to_owned()]);
+    });
+    let findings = bench.publisher().check().await.unwrap();
+    let words = "servicequotas:GetServiceQuota";
+    assert!(told(&findings, Severity::Warning, words), "{findings:#?}");
+    assert!(findings.iter().all(|one| one.severity == Severity::Warning));
+}

@@ -38,6 +38,8 @@ pub struct Image {
     pub imds: String,
     /// Whether it has the enhanced network adapter.
     pub ena: bool,
+    /// Whether everybody may use it.
+    pub public: bool,
     /// Its first disk's device.
     pub root: String,
     /// Its disks.
@@ -286,6 +288,7 @@ fn image(node: Node<'_, '_>) -> Image {
         tpm: read("tpmSupport"),
         imds: read("imdsSupport"),
         ena: read("enaSupport") == "true",
+        public: read("isPublic") == "true",
         root: read("rootDeviceName"),
         mappings: wire::items(node, "blockDeviceMapping")
             .filter_map(mapping)
