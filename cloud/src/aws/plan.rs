@@ -204,7 +204,7 @@ fn tag(desired: &Desired, name: &str, region: &Region) -> Vec<Step> {
 }
 
 /// One instance, where bytes went first: the copies are of the same snapshot.
-fn launch(desired: &Desired, home: &Region) -> Option<Step> {
+pub(super) fn launch(desired: &Desired, home: &Region) -> Option<Step> {
     let kind = desired.launch.as_ref()?.kind.clone();
     let image = home.image();
     let launched = image.and_then(|image| image.tags.get(TAG_LAUNCHED));

@@ -2,14 +2,13 @@
 
 use super::client::{Client, Query};
 use super::observe::observe;
-use super::plan::Region;
+use super::plan::{Region, Step, launch};
 use super::publisher::Publisher;
 use super::quota::needs;
 use super::together::together;
 use super::verify::difference;
 use crate::error::Error;
 use crate::provider::{Finding, Pending, Severity};
-use crate::subject::TAG_LAUNCHED;
 
 impl Publisher {
     /// Asks all that can be asked without changing anything.
@@ -116,13 +115,13 @@ impl Publisher {
 
     /// Whether an instance may be launched, when one is to be.
     async fn ask_launch(&self, client: &Client, region: &Region) -> Option<Finding> {
-        let launch = self.desired.launch.as_ref()?;
-        let image = region.image();
-        let launched = image.and_then(|image| image.tags.get(TAG_LAUNCHED));
-        if client.region != self.desired.home() || launched == Some(&launch.kind) {
+        if client.region != self.desired.home() {
             return None;
         }
-        match self.may_launch(client, &launch.kind).await {
+        let Step::Launch { kind, .. } = launch(&self.desired, region)? else {
+            return None;
+        };
+        match self.may_launch(client, &kind).await {
             // The image that is asked about is not there.
             Err(Error::Refused { code, .. }) if code.starts_with("InvalidAMIID") => None,
             Err(error) => Some(self.finding(client, crate::http::chain(&error))),
