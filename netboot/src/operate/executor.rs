@@ -27,7 +27,7 @@ use super::persist::{Answered, Loaded};
 use super::power::{Asks, Ended, Job, Learned, Powers, Reached, Sending};
 use super::rollouts::Kept;
 use super::round::{Round, Told, is_alarming};
-use super::{Chosen, Command, Place};
+use super::{Chosen, Command, Place, Reported};
 use crate::cli::report::chain;
 use crate::images;
 use crate::serve::HEARTBEAT_SECONDS;
@@ -38,6 +38,15 @@ const BATCH: usize = 256;
 
 /// The state of a host of which nothing is known.
 static UNKNOWN: LazyLock<HostState> = LazyLock::new(HostState::default);
+
+/// Who waits until a round is on disk.
+#[derive(Debug)]
+enum Waiting {
+    /// Who makes a script for a host.
+    Boot(Result<Chosen, Refusal>, Answer<Chosen>),
+    /// Who passes on a report of a host.
+    Report(Answer<()>),
+}
 
 /// What the executor is made of.
 #[derive(Debug)]
@@ -196,11 +205,13 @@ impl Executor {
                 }
                 Command::Began(began, answer) => {
                     let chosen = self.began(&mut round, began);
-                    waiting.push((chosen, answer));
+                    waiting.push(Waiting::Boot(chosen, answer));
                 }
-                Command::Reported(host, boot, stage) => {
-                    self.reported(&mut round, &host, boot, &stage);
+                Command::Reported(reported, answer) => {
+                    self.reported(&mut round, reported);
+                    waiting.push(Waiting::Report(answer));
                 }
+                Command::Heartbeat(heartbeat) => self.reported(&mut round, heartbeat),
                 Command::Refused(host, text) => round.tell(&*host, "refused", text),
                 other => {
                     let done = std::mem::replace(&mut round, Round::new(self.clock.now()));
@@ -214,20 +225,17 @@ impl Executor {
     }
 
     /// Stores what hosts did, and answers those that wait for it.
-    async fn settle(
-        &mut self,
-        round: Round,
-        waiting: Vec<(Result<Chosen, Refusal>, Answer<Chosen>)>,
-    ) {
+    async fn settle(&mut self, round: Round, waiting: Vec<Waiting>) {
         let stored = self.commit(round, None).await;
-        for (chosen, answer) in waiting {
-            let chosen = match &stored {
-                Ok(()) => chosen,
-                Err(error) => Err(Refusal::Unavailable {
-                    reason: chain(error),
-                }),
-            };
-            drop(answer.send(chosen));
+        let stored = stored.map_err(|error| Refusal::Unavailable {
+            reason: chain(&error),
+        });
+        for one in waiting {
+            let stored = stored.clone();
+            match one {
+                Waiting::Boot(chosen, answer) => drop(answer.send(stored.and(chosen))),
+                Waiting::Report(answer) => drop(answer.send(stored)),
+            }
         }
     }
 
@@ -287,13 +295,22 @@ impl Executor {
         Ok(chosen)
     }
 
-    fn reported(&mut self, round: &mut Round, host: &Arc<str>, boot: String, stage: &Stage) {
-        if reports_again(stage) {
-            let heard = (boot.clone(), Instant::now());
-            self.heard.insert(Arc::clone(host), heard);
+    fn reported(&mut self, round: &mut Round, reported: Reported) {
+        let Reported {
+            host,
+            boot,
+            stage,
+            changes,
+        } = reported;
+        for change in changes {
+            round.store(change);
         }
-        if let Some(said) = Said::of(stage) {
-            self.take(round, host, &Event::Reported { boot, said });
+        if reports_again(&stage) {
+            let heard = (boot.clone(), Instant::now());
+            self.heard.insert(Arc::clone(&host), heard);
+        }
+        if let Some(said) = Said::of(&stage) {
+            self.take(round, &host, &Event::Reported { boot, said });
         }
     }
 

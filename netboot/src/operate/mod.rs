@@ -34,6 +34,7 @@ use utoipa::ToSchema;
 use self::order::Answer;
 use self::power::Reached;
 use crate::secrets::Secrets;
+use crate::store::Change;
 
 pub use order::{
     Accepted, Deed, EventView, HostPlan, Later, Ledger, Limits, Order, Power, Refusal, Run, Since,
@@ -139,6 +140,19 @@ pub(crate) struct Began {
     pub(crate) adopt: Option<(Image, Parameters)>,
 }
 
+/// What a host reported in its running boot.
+#[derive(Clone, Debug)]
+pub(crate) struct Reported {
+    /// The host.
+    pub(crate) host: Arc<str>,
+    /// Id of the boot.
+    pub(crate) boot: String,
+    /// What.
+    pub(crate) stage: Stage,
+    /// What has to be stored of it together with what it leads to.
+    pub(crate) changes: Vec<Change>,
+}
+
 /// The site as it is served now, and what reads its secrets; replaced whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -179,6 +193,7 @@ enum Command {
     Recorded(Order, Arc<str>, Box<ipmi::Seen>, Enroll, Answer<String>),
     Choose(Arc<str>, Answer<Option<Chosen>>),
     Began(Began, Answer<Chosen>),
-    Reported(Arc<str>, String, Stage),
+    Reported(Reported, Answer<()>),
+    Heartbeat(Reported),
     Refused(Arc<str>, String),
 }

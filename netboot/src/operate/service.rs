@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use image_manifest::Stage;
 use image_manifest::layout::Layout;
 use ipmi::{Console, Inventory};
 use netboot_core::lifecycle::Image;
@@ -27,8 +26,8 @@ use super::orders::{permit, select};
 use super::power::Reached;
 use super::views::{GenerationView, RolloutView, StateView};
 use super::{
-    Began, Chosen, Command, Control, DeployOrder, Enroll, Place, Prepared, RolloutOrder, Target,
-    persist, poll,
+    Began, Chosen, Command, Control, DeployOrder, Enroll, Place, Prepared, Reported, RolloutOrder,
+    Target, persist, poll,
 };
 use crate::cli::report::chain;
 use crate::images;
@@ -314,16 +313,22 @@ impl Operator {
         self.ask(|answer| Command::Began(began, answer)).await
     }
 
-    /// Tells what a host reported in its running boot. What repeats itself is dropped when too much
-    /// waits.
-    pub(crate) async fn reported(&self, host: &Arc<str>, boot: &str, stage: &Stage) {
-        let command = Command::Reported(Arc::clone(host), boot.to_owned(), stage.clone());
-        if matches!(stage, Stage::Heartbeat { .. }) {
-            if self.commands.try_send(command).is_err() {
-                tracing::debug!(host = &**host, "heartbeat was not looked at");
-            }
-        } else if self.commands.send(command).await.is_err() {
-            tracing::debug!(host = &**host, "report comes too late");
+    /// Tells what a host reported in its running boot, and waits until that and what it leads to
+    /// are on disk, in one transaction: who is answered does not report it again.
+    pub(crate) async fn reported(&self, reported: Reported) -> Result<(), Refusal> {
+        self.ask(|answer| Command::Reported(reported, answer)).await
+    }
+
+    /// Tells that a host lives. Since that repeats itself, nobody waits for it, and it is dropped
+    /// when too much waits.
+    pub(crate) fn heartbeat(&self, heartbeat: Reported) {
+        let host = Arc::clone(&heartbeat.host);
+        if self
+            .commands
+            .try_send(Command::Heartbeat(heartbeat))
+            .is_err()
+        {
+            tracing::debug!(host = &*host, "heartbeat was not looked at");
         }
     }
 

@@ -37,8 +37,10 @@ async fn killed(kill: Kill) -> bool {
             .await;
         };
         tokio::select! {
-            () = rig.fate.killed.notified() => true,
+            // First, so that a host which was answered before the kill knows that.
+            biased;
             () = rig.live(&first.operator, &mut host) => unreachable!("a host lives on"),
+            () = rig.fate.killed.notified() => true,
             () = deployed => false,
         }
     };

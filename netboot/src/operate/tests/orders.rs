@@ -358,7 +358,13 @@ async fn boot(operator: &super::super::Operator, name: &str, tree: &str, number:
             tree: Rig::tree(tree),
         },
     };
-    operator.reported(&host, &boot, &stage).await;
+    let reported = super::super::Reported {
+        host,
+        boot,
+        stage,
+        changes: Vec::new(),
+    };
+    operator.reported(reported).await.unwrap();
 }
 
 /// Returns how far a rollout is: its state, and those of its hosts.

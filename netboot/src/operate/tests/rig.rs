@@ -20,7 +20,8 @@ use tokio::task::JoinHandle;
 
 use super::super::clock::Clock;
 use super::super::{
-    Began, DeployOrder, GenerationView, Limits, Operator, Order, Run, StateView, Surroundings, Who,
+    Began, DeployOrder, GenerationView, Limits, Operator, Order, Reported, Run, StateView,
+    Surroundings, Who,
 };
 use crate::audit::{Chain, Log};
 use crate::images;
@@ -288,6 +289,8 @@ pub(super) struct Life {
     begun: usize,
     /// What it runs: id of the boot and tree.
     boot: Option<(String, Digest)>,
+    /// Whether its report was taken: it is not made again then.
+    heard: bool,
     /// Images on which it never reports.
     pub(super) mute: Vec<&'static str>,
 }
@@ -313,13 +316,22 @@ impl Life {
             };
             if let Ok(chosen) = operator.began(began).await {
                 self.boot = Some((boot, chosen.image.tree));
+                self.heard = false;
             }
+        }
+        if self.heard {
+            return;
         }
         if let Some((boot, tree)) = &self.boot
             && !self.mute.iter().any(|mute| Rig::tree(mute) == *tree)
         {
-            let stage = Stage::Healthy { tree: *tree };
-            operator.reported(&host, boot, &stage).await;
+            let reported = Reported {
+                host,
+                boot: boot.clone(),
+                stage: Stage::Healthy { tree: *tree },
+                changes: Vec::new(),
+            };
+            self.heard = operator.reported(reported).await.is_ok();
         }
     }
 }

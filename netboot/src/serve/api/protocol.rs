@@ -18,6 +18,7 @@ use secrecy::ExposeSecret as _;
 use super::{HEARTBEAT_SECONDS, label, step};
 use crate::cli::report::chain;
 use crate::clock::now;
+use crate::operate::Reported;
 use crate::secrets::SecretError;
 use crate::serve::appliance::{Appliance, Presence};
 use crate::serve::boots::BootDetail;
@@ -202,11 +203,21 @@ impl Appliance {
         self.metrics.event(label(&what));
         self.note_try(&host, &what);
         let recorded = self.boots.report(boot, Event { at: now(), what });
-        self.store(recorded.ok_or(Denied::UnknownBoot)?.changes)
-            .await?;
+        let mut reported = Reported {
+            host,
+            boot: boot.to_owned(),
+            stage,
+            changes: recorded.ok_or(Denied::UnknownBoot)?.changes,
+        };
+        if matches!(reported.stage, Stage::Heartbeat { .. }) {
+            self.store(std::mem::take(&mut reported.changes)).await?;
+            self.operator.heartbeat(reported);
+        } else {
+            let stored = self.operator.reported(reported).await;
+            stored.map_err(|_| Denied::Unavailable)?;
+        }
         // Not before: what was not stored has to be taken when it comes again.
         self.boots.stored(boot, sequence);
-        self.operator.reported(&host, boot, &stage).await;
         Ok(())
     }
 
