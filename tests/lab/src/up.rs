@@ -335,7 +335,8 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::process::MARK;
+    use crate::poll;
+    use crate::process::{self, MARK};
 
     #[test]
     fn a_rack_leaves_what_runs_only_when_it_is_kept() {
@@ -346,6 +347,15 @@ mod tests {
             let mut host = Command::new("sleep");
             let mut host = host.arg("600").env(MARK, state.path()).spawn().unwrap();
             let process = Recorded::now("sleep", host.id()).unwrap();
+            // A process that is just being loaded has no environment yet.
+            let is_marked = || {
+                let marked = process::marked(state.path());
+                marked
+                    .iter()
+                    .any(|one| one.pid == process.pid)
+                    .then_some(())
+            };
+            poll::until(Duration::from_secs(10), is_marked).expect("it carries the mark");
             drop(Rack {
                 state: &state,
                 running: Running::default(),
