@@ -3,6 +3,7 @@
 //! It refuses buckets and import tasks, and to trust a name: an image is ours when its tags carry our digest.
 
 mod client;
+mod console;
 mod credentials;
 mod desired;
 mod ebs;

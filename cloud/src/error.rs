@@ -94,6 +94,16 @@ pub enum Error {
         /// The first of them: it says what kind of failure this is.
         first: Box<Error>,
     },
+    /// Something that costs was begun and could not be ended.
+    #[error("{what} may still run, and costs{}", before(failure.as_deref()))]
+    Left {
+        /// The object.
+        what: String,
+        /// What had failed before.
+        failure: Option<String>,
+        /// Why it could not be ended.
+        source: Box<Error>,
+    },
     /// Somebody needs what is to be removed.
     #[error("{what} is not removed: {}", by.join("; "))]
     Kept {
@@ -140,7 +150,9 @@ impl Error {
             | Self::Credentials { .. }
             | Self::Deadline { .. }
             | Self::Busy(_) => true,
-            Self::Partly { first, .. } => first.is_remote(),
+            Self::Partly { first: error, .. } | Self::Left { source: error, .. } => {
+                error.is_remote()
+            }
             Self::Mismatch { .. }
             | Self::Foreign { .. }
             | Self::Kept { .. }
@@ -161,6 +173,9 @@ impl Error {
                 Some("`cloud/README.md` says where credentials of each cloud are looked for")
             }
             Self::Partly { first, .. } => first.help(),
+            Self::Left { .. } => Some(
+                "end it by hand, or run the same command again when what is in the way is gone: it ends what it finds",
+            ),
             Self::Deadline { .. } | Self::Transport { .. } => {
                 Some("run the same command again: it goes on with what is missing")
             }
@@ -208,6 +223,10 @@ fn partly(failures: &[String], of: usize) -> String {
     let mut lines = vec![format!("{} of {of} failed", failures.len())];
     lines.extend(failures.iter().map(|one| one.replace('\n', "\n  ")));
     lines.join("\n  ")
+}
+
+fn before(failure: Option<&str>) -> String {
+    failure.map_or_else(String::new, |failure| format!("; before that: {failure}"))
 }
 
 fn said(message: &str) -> String {

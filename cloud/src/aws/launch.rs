@@ -1,33 +1,25 @@
 //! One instance of the image, launched to see that it boots there: it says so on its console, and is terminated.
 //!
 //! It refuses to let the instance be reached: it has no public address, and nothing is asked of it but its console. It
-//! refuses to touch any other, also those that somebody gave all tags of their image.
+//! refuses to touch any other, also those that somebody gave all tags of their image. It refuses to end quietly while
+//! one may still run.
 
 use super::client::Client;
+use super::console::{Said, said};
 use super::ec2::{Instance, Launching, Mode};
 use super::observe::observe;
-use super::publisher::Publisher;
+use super::publisher::{Publisher, now};
 use super::waiting::Waiting;
 use crate::error::Error;
+use crate::http::chain;
 use crate::provider::Progress;
-use crate::subject::{TAG_CHECK, TAG_LAUNCHED, TAG_MANIFEST};
-use image_manifest::{Console, Verdict};
+use crate::subject::{TAG_CHECK, TAG_IMAGE, TAG_LAUNCHED};
 
-/// How often one is launched in one run: those before were terminated by somebody else.
-const ATTEMPTS: u32 = 8;
-/// Most characters of a console's line in an error.
-const LONGEST: usize = 200;
-
-/// What a console has said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Said {
-    /// It is healthy, and runs the tree that it should.
-    Well,
-    /// It is not, and never will be.
-    Ill(String),
-    /// Nothing that counts; this is the last line.
-    Nothing(String),
-}
+/// How often one is launched of an image within a day, by all runs together: a token names what it launched for a day
+/// after that was terminated.
+const ATTEMPTS: u32 = 32;
+/// So many times as long as a run watches one, those of other builds are left to their runs.
+const ABANDONED: u32 = 4;
 
 impl Publisher {
     /// Launches one, waits for what it says of itself, and terminates it in any case.
@@ -38,11 +30,26 @@ impl Publisher {
         kind: &str,
         progress: &dyn Progress,
     ) -> Result<(), Error> {
-        let id = self.begin(client, image, kind).await?;
+        let there = self.there(client).await?;
+        self.tidy(client, &there).await?;
+        let id = match self.begin(client, &there, image, kind).await {
+            Ok(id) => id,
+            Err(error) if is_open(&error) => {
+                return Err(self.undo(client, image, error, progress).await);
+            }
+            Err(error) => return Err(error),
+        };
         let seen = self.watch(client, &id, progress).await;
-        let ended = self.terminate(client).await;
+        if let Err(error) = self.end(client, &id, progress).await {
+            return Err(Error::Left {
+                what: format!("instance {id} in {}", client.region),
+                failure: seen.err().map(|error| chain(&error)),
+                source: Box::new(error),
+            });
+        }
+        let swept = self.sweep(client, &id).await;
         seen?;
-        ended?;
+        swept?;
         let tag = (TAG_LAUNCHED.to_owned(), kind.to_owned());
         client.tag(image, &[tag]).await
     }
@@ -59,11 +66,17 @@ impl Publisher {
         self.desired.tags.iter().cloned().chain([check]).collect()
     }
 
-    /// Instances that were launched for this check.
+    /// Instances that were launched for this check, of whatever build of the image.
     async fn there(&self, client: &Client) -> Result<Vec<Instance>, Error> {
-        let (manifest, target) = (&self.desired.manifest, &self.desired.target);
-        let tags = [(TAG_MANIFEST, manifest.as_str()), (TAG_CHECK, target)];
+        let tags = [
+            (TAG_IMAGE, self.desired.subject.as_str()),
+            (TAG_CHECK, self.desired.target.as_str()),
+        ];
         client.instances(&tags).await
+    }
+
+    fn is_of_this_build(&self, instance: &Instance) -> bool {
+        instance.manifest == self.desired.manifest
     }
 
     fn launching<'a>(
@@ -84,10 +97,33 @@ impl Publisher {
         }
     }
 
+    /// Terminates what killed runs of other builds left: theirs may never be published again, so nobody else would.
+    async fn tidy(&self, client: &Client, there: &[Instance]) -> Result<(), Error> {
+        let watched = i64::try_from((self.bounds.boot * ABANDONED).as_secs()).unwrap_or(i64::MAX);
+        let latest = now().saturating_sub(watched);
+        let abandoned = there.iter().filter(|one| {
+            let is_old = one.launched > 0 && one.launched < latest;
+            is_old && !one.is_gone() && !self.is_of_this_build(one)
+        });
+        for one in abandoned {
+            let (instance, region, build) = (&one.id, &client.region, &one.manifest);
+            tracing::warn!(instance, region, build, "instance of a killed publish ends");
+            gone(client.terminate(instance).await)?;
+        }
+        Ok(())
+    }
+
     /// The one that a run before, or somebody else, launched of the same image; else a new one.
-    async fn begin(&self, client: &Client, image: &str, kind: &str) -> Result<String, Error> {
-        let there = self.there(client).await?;
-        let same = |one: &&Instance| one.is_live() && one.image == image && one.kind == kind;
+    async fn begin(
+        &self,
+        client: &Client,
+        there: &[Instance],
+        image: &str,
+        kind: &str,
+    ) -> Result<String, Error> {
+        let same = |one: &&Instance| {
+            one.is_live() && one.image == image && one.kind == kind && self.is_of_this_build(one)
+        };
         if let Some(instance) = there.iter().filter(same).min_by_key(|one| &one.id) {
             return Ok(instance.id.clone());
         }
@@ -104,15 +140,48 @@ impl Publisher {
             }
         }
         Err(Error::Mismatch {
-            what: format!("an instance of {image} in {}", client.region),
-            found: format!("terminated by somebody, {ATTEMPTS} times"),
-            expected: "running".to_owned(),
+            what: format!(
+                "the number of instances of {image} in {} within a day",
+                client.region
+            ),
+            found: format!("{ATTEMPTS}, and all are terminated"),
+            expected: "less: see why none was healthy, and publish again tomorrow".to_owned(),
         })
+    }
+
+    /// Terminates what a launch made whose answer was lost, as soon as it can be seen; returns what is to be told.
+    async fn undo(
+        &self,
+        client: &Client,
+        image: &str,
+        error: Error,
+        progress: &dyn Progress,
+    ) -> Error {
+        let what = format!(
+            "for an instance of {image} in {} to be seen, if there is one",
+            client.region
+        );
+        let mut waiting = Waiting::new(what, self.bounds.patience(self.bounds.visible));
+        loop {
+            progress.waits(&self.desired.target, waiting.what());
+            match self.sweep(client, "").await {
+                Ok(0) if waiting.again("none").await.is_ok() => {}
+                Ok(_) => return error,
+                Err(source) => {
+                    return Error::Left {
+                        what: format!("an instance of {image} in {}", client.region),
+                        failure: Some(chain(&error)),
+                        source: Box::new(source),
+                    };
+                }
+            }
+        }
     }
 
     async fn watch(&self, client: &Client, id: &str, progress: &dyn Progress) -> Result<(), Error> {
         let what = format!("for {id} in {} to say that it is healthy", client.region);
         let mut waiting = Waiting::new(what, self.bounds.patience(self.bounds.boot));
+        let mut ending: Option<Waiting> = None;
         loop {
             let instance = client.instance(id).await?;
             let last = match said(&client.console(id).await?, &self.desired.tree) {
@@ -127,8 +196,16 @@ impl Publisher {
                 if image.is_some_and(|image| image.tags.get(TAG_LAUNCHED) == Some(&ended.kind)) {
                     return Ok(());
                 }
-                let found = format!("{} {}; its last words: {last}", ended.state, ended.reason);
-                return Err(self.unwell(client, id, found));
+                // They terminate it first, and tag then.
+                let soon = ending.get_or_insert_with(|| {
+                    let what = format!("for {} to be tagged", ended.image);
+                    Waiting::new(what, self.bounds.patience(self.bounds.visible))
+                });
+                if !ended.was_terminated() || soon.again("it is not").await.is_err() {
+                    let found = format!("{} {}; its last words: {last}", ended.state, ended.reason);
+                    return Err(self.unwell(client, id, found));
+                }
+                continue;
             }
             progress.waits(&self.desired.target, waiting.what());
             waiting.again(last).await?;
@@ -143,90 +220,56 @@ impl Publisher {
         }
     }
 
-    /// Terminates all instances of this image and target, also those of a run that was killed.
-    async fn terminate(&self, client: &Client) -> Result<(), Error> {
+    /// Terminates one by its id, which lists may not show yet, and again while the cloud does not know it or rests.
+    async fn end(&self, client: &Client, id: &str, progress: &dyn Progress) -> Result<(), Error> {
+        let what = format!("for {id} in {} to be terminated", client.region);
+        let mut waiting = Waiting::new(what, self.bounds.patience(self.bounds.visible));
+        loop {
+            let error = match client.terminate(id).await {
+                Err(error) if is_open(&error) || is_unknown(&error) => error,
+                ended => return ended,
+            };
+            progress.waits(&self.desired.target, waiting.what());
+            if waiting.again("it is not").await.is_err() {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Terminates all others of this build, also those of runs that were killed; says how many.
+    async fn sweep(&self, client: &Client, but: &str) -> Result<usize, Error> {
         let there = self.there(client).await?;
-        let live = there.into_iter().filter(Instance::is_live);
-        let ids: Vec<_> = live.map(|instance| instance.id).collect();
-        if ids.is_empty() {
-            return Ok(());
+        let others = there
+            .iter()
+            .filter(|one| self.is_of_this_build(one) && !one.is_gone() && one.id != but);
+        let mut count = 0;
+        for one in others {
+            gone(client.terminate(&one.id).await)?;
+            count += 1;
         }
-        client.terminate(&ids).await
+        Ok(count)
     }
 }
 
-/// Reads a console.
-fn said(text: &str, tree: &image_manifest::Digest) -> Said {
-    let mut console = Console::default();
-    text.lines().for_each(|line| console.read(line));
-    match (console.verdict, console.failure) {
-        (Some(verdict), _) if verdict.healthy && verdict.tree == *tree => Said::Well,
-        (Some(verdict), _) => Said::Ill(reasons(&verdict)),
-        (None, Some(failure)) => Said::Ill(tamed(&failure)),
-        (None, None) => {
-            let last = text.lines().rev().map(tamed).find(|line| !line.is_empty());
-            Said::Nothing(last.unwrap_or_else(|| "nothing".to_owned()))
-        }
+/// Whether it is not known after a failure if what was asked for was done.
+fn is_open(error: &Error) -> bool {
+    match error {
+        Error::Transport { .. } | Error::Deadline { .. } | Error::Protocol { .. } => true,
+        // Nothing was launched where there is no room, although that is answered like a failure of the cloud.
+        Error::Refused { status, code, .. } => *status >= 500 && !code.contains("Capacity"),
+        _ => false,
     }
 }
 
-fn reasons(verdict: &Verdict) -> String {
-    let word = if verdict.healthy {
-        "healthy"
-    } else {
-        "unhealthy"
-    };
-    let failed = verdict
-        .checks
-        .iter()
-        .filter(|check| check.problem.is_some());
-    let failed: Vec<_> = failed.map(|check| tamed(&check.to_string())).collect();
-    let what = format!("{word}, with tree {}", verdict.tree);
-    if failed.is_empty() {
-        return what;
-    }
-    format!("{what}: {}", failed.join("; "))
+/// Whether the cloud does not know an instance: not yet, or not any more.
+fn is_unknown(error: &Error) -> bool {
+    matches!(error, Error::Refused { code, .. } if code == "InvalidInstanceID.NotFound")
 }
 
-/// A line of a console as it may be shown: without what a terminal would obey, and not without end.
-fn tamed(line: &str) -> String {
-    let shown = line.chars().filter(|c| !c.is_control());
-    shown.take(LONGEST).collect::<String>().trim().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use image_manifest::Digest;
-
-    use super::*;
-
-    #[test]
-    fn only_a_healthy_host_with_the_right_tree_is_well() {
-        let (right, wrong) = (Digest::of(b"tree"), Digest::of(b"another"));
-        let verdict = |word: &str, tree: Digest| {
-            format!("login: [ 9.1] firstboot: verdict: {word}, init running, tree {tree}\r\n")
-        };
-        let ill = format!(
-            "firstboot: check failed: port 22: closed\n{}",
-            verdict("unhealthy", right)
-        );
-        let cases = [
-            (verdict("healthy", right), "Well"),
-            (
-                verdict("healthy", wrong),
-                "Ill(\"healthy, with tree sha256:",
-            ),
-            (ill, "check failed: port 22: closed"),
-            (
-                "Kernel panic - not syncing: VFS".to_owned(),
-                "Ill(\"Kernel panic",
-            ),
-            ("a\n\u{1b}[31mb\n\n".to_owned(), "Nothing(\"[31mb\")"),
-            (String::new(), "Nothing(\"nothing\")"),
-        ];
-        for (text, expected) in cases {
-            let found = format!("{:?}", said(&text, &right));
-            assert!(found.contains(expected), "{text}: {found}");
-        }
+/// What was in a list and is not known was terminated long ago.
+fn gone(answer: Result<(), Error>) -> Result<(), Error> {
+    match answer {
+        Err(error) if is_unknown(&error) => Ok(()),
+        answer => answer,
     }
 }

@@ -5,12 +5,19 @@ use std::time::Duration;
 use cloud::Error;
 use cloud::aws::Bounds;
 use cloud::fake::aws::{Instance, Rules};
-use cloud::fake::{Act, Fault, When};
+use cloud::fake::{Act, Fault, Reply, When};
+use image_manifest::Digest;
 
 use crate::bench::{Bench, advance};
 
 const TARGET: &str = "
 regions = ['eu-west-1', 'eu-north-1']
+accounts = ['444455556666']
+launch = { type = 't3.small' }
+";
+/// The same in one region.
+const ONE: &str = "
+regions = ['eu-west-1']
 accounts = ['444455556666']
 launch = { type = 't3.small' }
 ";
@@ -137,6 +144,218 @@ async fn a_run_that_was_killed_leaves_its_instance_to_the_next() {
 }
 
 #[tokio::test]
+async fn one_that_is_not_seen_yet_is_terminated_too() {
+    let rules = Rules {
+        hidden: 6,
+        denied: ["ec2:GetConsoleOutput".to_owned()].into(),
+        ..Rules::default()
+    };
+    let bench = Bench::new(rules, ONE).await;
+    let error = bench.publish().await.unwrap_err();
+    assert!(matches!(error, Error::Denied { .. }), "{error}");
+    assert_eq!(states(&bench), ["terminated"]);
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_terminated_is_told_with_what_was_before() {
+    let rules = Rules {
+        console: Some("Kernel panic - not syncing".to_owned()),
+        denied: ["ec2:TerminateInstances".to_owned()].into(),
+        ..Rules::default()
+    };
+    let bench = Bench::new(rules, ONE).await;
+    let error = bench.publish().await.unwrap_err();
+    let id = bench.aws.instances(HOME).remove(0).id;
+    let told = cloud::http::chain(&error);
+    for words in [
+        &format!("instance {id} in {HOME} may still run, and costs; before that: "),
+        "Kernel panic - not syncing, expected healthy",
+        "the credentials lack `ec2:TerminateInstances`",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert!(error.help().is_some_and(|help| help.contains("by hand")));
+    assert_eq!(states(&bench), ["running"]);
+    // The next run goes on with it, and launches no other.
+    bench.aws.rules(|rules| {
+        rules.denied.clear();
+        rules.console = None;
+    });
+    bench.publish().await.unwrap();
+    assert_eq!(states(&bench), ["terminated"]);
+}
+
+#[tokio::test]
+async fn a_cloud_that_rests_is_asked_again_to_terminate() {
+    let bench = Bench::new(Rules::default(), ONE).await;
+    bench.server.fault(Fault {
+        label: Some("ec2:TerminateInstances".to_owned()),
+        skip: 0,
+        times: 3,
+        when: When::Before,
+        act: Act::Answer(Reply::xml(200, "<html>")),
+    });
+    bench.server.fault(Fault {
+        label: Some("ec2:TerminateInstances".to_owned()),
+        skip: 0,
+        times: 1,
+        when: When::Before,
+        act: Act::Cut,
+    });
+    bench.publish().await.unwrap();
+    bench.assert_published(&[HOME]);
+}
+
+#[tokio::test]
+async fn a_launch_whose_answer_was_lost_leaves_nothing() {
+    let rules = Rules {
+        hidden: 3,
+        ..Rules::default()
+    };
+    let bench = Bench::new(rules, ONE).await;
+    bench.server.fault(Fault {
+        label: Some("ec2:RunInstances".to_owned()),
+        skip: 0,
+        times: 1,
+        when: When::After,
+        act: Act::Answer(Reply::xml(200, "<html>")),
+    });
+    let error = bench.publish().await.unwrap_err();
+    assert!(matches!(error, Error::Protocol { .. }), "{error}");
+    assert_eq!(states(&bench), ["terminated"]);
+}
+
+#[tokio::test]
+async fn only_what_killed_runs_left_is_terminated_beside_ours() {
+    let bench = Bench::new(Rules::default(), ONE).await;
+    let mut killed = bench.publisher();
+    bench.server.fault(Fault {
+        label: Some("ec2:TerminateInstances".to_owned()),
+        skip: 0,
+        times: 1,
+        when: When::Before,
+        act: Act::Hang,
+    });
+    tokio::select! {
+        finished = advance(&mut killed) => panic!("{finished:?}"),
+        () = bench.server.stopped() => {}
+    }
+    let ours = bench.aws.instances(HOME).remove(0);
+    let put = |id: &str, state: &str, age: i64, tags: [(&str, Option<&str>); 2]| {
+        let mut one = ours.clone();
+        (one.id, one.state) = (id.to_owned(), state.to_owned());
+        one.launched -= age;
+        for (tag, value) in tags {
+            one.tags.remove(&format!("firstboot:{tag}"));
+            let value = value.map(|value| (format!("firstboot:{tag}"), value.to_owned()));
+            one.tags.extend(value);
+        }
+        bench.aws.put_instance(one);
+    };
+    let another = Some("sha256:another");
+    let (check, manifest) = (
+        ("launch-check", Some("prod")),
+        (
+            "manifest",
+            ours.tags.get("firstboot:manifest").map(String::as_str),
+        ),
+    );
+    // An hour ago, which is longer than anybody watches one.
+    put(
+        "i-abandoned",
+        "running",
+        3600,
+        [check, ("manifest", another)],
+    );
+    put("i-stopped-by-somebody", "stopped", 3600, [check, manifest]);
+    put(
+        "i-stays-for-its-run",
+        "running",
+        0,
+        [check, ("manifest", another)],
+    );
+    put(
+        "i-stays-of-another",
+        "running",
+        3600,
+        [("launch-check", Some("test")), manifest],
+    );
+    put(
+        "i-stays-of-users",
+        "running",
+        3600,
+        [("launch-check", None), ("manifest", another)],
+    );
+    bench.publish().await.unwrap();
+    for one in bench.aws.instances(HOME) {
+        assert_eq!(one.is_live(), one.id.starts_with("i-stays"), "{one:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_one_may_be_launched_however_often_it_was_not_healthy() {
+    let rules = Rules {
+        console: Some("Kernel panic - not syncing".to_owned()),
+        ..Rules::default()
+    };
+    let bench = Bench::new(rules, ONE).await;
+    for _ in 0..12 {
+        let error = bench.publish().await.unwrap_err().to_string();
+        assert!(error.contains("Kernel panic"), "{error}");
+    }
+    bench.aws.rules(|rules| rules.console = None);
+    bench.publish().await.unwrap();
+    assert_eq!(states(&bench), ["terminated"; 13]);
+}
+
+#[tokio::test]
+async fn one_that_ends_is_healthy_when_another_run_saw_it_so() {
+    for (cause, tagged) in [
+        ("Client.UserInitiatedShutdown", true),
+        ("Client.UserInitiatedShutdown", false),
+        ("Server.InternalError", false),
+    ] {
+        let rules = Rules {
+            console: Some("booting".to_owned()),
+            ..Rules::default()
+        };
+        let mut bench = Bench::new(rules, ONE).await;
+        bench.bounds.visible = Duration::from_millis(700);
+        let mut publisher = bench.publisher();
+        let others = async {
+            while bench.aws.instances(HOME).is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let mut one = bench.aws.instances(HOME).remove(0);
+            "terminated".clone_into(&mut one.state);
+            cause.clone_into(&mut one.cause);
+            bench.aws.put_instance(one);
+            // They terminate it first, and tag then.
+            if tagged {
+                let ended = looks(&bench);
+                while looks(&bench) < ended + 3 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                let mut image = bench.aws.images(HOME).remove(0);
+                let tag = ("firstboot:launched".to_owned(), "t3.small".to_owned());
+                image.tags.extend([tag]);
+                bench.aws.put_image(image);
+            }
+        };
+        let both = async { tokio::join!(advance(&mut publisher), others) };
+        let both = tokio::time::timeout(Duration::from_secs(20), both).await;
+        let (published, ()) = both.expect("a watch that goes on until it is tagged");
+        match published {
+            Ok(()) => assert!(tagged, "{cause}"),
+            Err(error) => {
+                let told = error.to_string();
+                assert!(!tagged && told.contains(cause), "{told}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn two_at_once_launch_one() {
     let rules = Rules {
         pending: 3,
@@ -167,6 +386,18 @@ async fn who_may_not_launch_is_told_before_the_first_byte() {
 }
 
 /// The tree of the image that the tests publish.
-fn tree() -> image_manifest::Digest {
-    image_manifest::Digest::of(b"tree")
+fn tree() -> Digest {
+    Digest::of(b"tree")
+}
+
+/// How often a console was read.
+fn looks(bench: &Bench) -> u64 {
+    let calls = bench.server.calls().into_iter();
+    let looks = calls.filter(|(called, _)| called.label == "ec2:GetConsoleOutput");
+    looks.map(|(_, count)| count).sum()
+}
+
+fn states(bench: &Bench) -> Vec<String> {
+    let instances = bench.aws.instances(HOME).into_iter();
+    instances.map(|one| one.state).collect()
 }

@@ -324,7 +324,7 @@ fn snapshot(node: Node<'_, '_>) -> Snapshot {
     }
 }
 
-fn tags(node: Node<'_, '_>) -> BTreeMap<String, String> {
+pub(super) fn tags(node: Node<'_, '_>) -> BTreeMap<String, String> {
     let pair = |item| {
         let value = wire::text(item, "value").unwrap_or_default();
         Some((wire::text(item, "key")?.to_owned(), value.to_owned()))

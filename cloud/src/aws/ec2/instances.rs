@@ -4,10 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use roxmltree::Node;
 
-use super::describe::{malformed, tagged};
+use super::describe::{malformed, seconds, tagged, tags};
 use super::{Client, Mode, Query};
 use crate::aws::wire;
 use crate::error::Error;
+use crate::subject::TAG_MANIFEST;
 
 /// An instance of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,12 +21,28 @@ pub(in crate::aws) struct Instance {
     pub state: String,
     /// Why it is in that state, when the cloud tells.
     pub reason: String,
+    /// The cloud's own word for that.
+    pub cause: String,
+    /// When it was launched, in seconds since 1970; 0 when that is not known.
+    pub launched: i64,
+    /// The manifest that its tags name.
+    pub manifest: String,
 }
 
 impl Instance {
     /// Whether it runs or is about to.
     pub(in crate::aws) fn is_live(&self) -> bool {
         matches!(self.state.as_str(), "pending" | "running")
+    }
+
+    /// Whether it never costs anything again: one that is stopped still has its disk.
+    pub(in crate::aws) fn is_gone(&self) -> bool {
+        matches!(self.state.as_str(), "shutting-down" | "terminated")
+    }
+
+    /// Whether somebody asked for its end, and not the instance itself or the cloud.
+    pub(in crate::aws) fn was_terminated(&self) -> bool {
+        self.is_gone() && self.cause == "Client.UserInitiatedShutdown"
     }
 }
 
@@ -125,10 +142,16 @@ impl Client {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    pub(in crate::aws) async fn terminate(&self, ids: &[String]) -> Result<(), Error> {
-        let what = format!("terminate {}", ids.join(", "));
-        let query = Query::new(what, "TerminateInstances").list("InstanceId", ids);
-        self.ec2(query).await.map(drop)
+    /// Terminates one: of several in one call, an id that is not known keeps all of them.
+    pub(in crate::aws) async fn terminate(&self, id: &str) -> Result<(), Error> {
+        let query = Query::new(format!("terminate {id}"), "TerminateInstances");
+        let text = self.ec2(query.list("InstanceId", [id])).await?;
+        let document = wire::document(&text).ok_or_else(|| malformed("instancesSet"))?;
+        let mut ended = wire::items(document.root_element(), "instancesSet");
+        let is_named = ended.any(|one| wire::text(one, "instanceId") == Some(id));
+        is_named
+            .then_some(())
+            .ok_or_else(|| malformed("instancesSet"))
     }
 }
 
@@ -139,12 +162,16 @@ fn reservation(node: Node<'_, '_>) -> Vec<Instance> {
 fn instance(node: Node<'_, '_>) -> Instance {
     let read = |name| wire::text(node, name).unwrap_or_default().to_owned();
     let state = wire::child(node, "instanceState").and_then(|state| wire::text(state, "name"));
-    let reason = wire::child(node, "stateReason").and_then(|reason| wire::text(reason, "message"));
+    let reason = wire::child(node, "stateReason");
+    let told = |name| reason.and_then(|reason| wire::text(reason, name));
     Instance {
         id: read("instanceId"),
         image: read("imageId"),
         kind: read("instanceType"),
         state: state.unwrap_or_default().to_owned(),
-        reason: reason.unwrap_or_default().to_owned(),
+        reason: told("message").unwrap_or_default().to_owned(),
+        cause: told("code").unwrap_or_default().to_owned(),
+        launched: seconds(&read("launchTime")),
+        manifest: tags(node).remove(TAG_MANIFEST).unwrap_or_default(),
     }
 }

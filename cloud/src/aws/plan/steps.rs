@@ -181,7 +181,7 @@ impl Step {
             Self::Launch { image, kind, .. } => (
                 "launch-instance",
                 or_name(image),
-                format!("a `{kind}`, terminated once it is healthy"),
+                format!("a `{kind}` for some minutes, terminated whatever it says"),
             ),
             Self::Deprecate { image, at, .. } => {
                 let at = at.map_or_else(|| "counted from its creation on".to_owned(), minute);

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::describe::tag_set;
 use super::ec2::element;
 use super::form::Form;
-use super::state::State;
+use super::state::{State, now, written};
 use super::{Context, Refused, attributes, refused};
 
 /// An instance.
@@ -21,18 +21,22 @@ pub struct Instance {
     pub image: String,
     pub kind: String,
     pub state: String,
+    /// The cloud's word for why it is in that state.
+    pub cause: String,
+    /// When it was launched, in seconds since 1970.
+    pub launched: i64,
     pub tags: BTreeMap<String, String>,
     /// How often it is still seen as pending, and its console as empty.
     pub pending: u32,
-    /// How often it is still not seen.
+    /// How often it is still not seen, and not known by its id.
     pub hidden: u32,
 }
 
 impl Instance {
-    /// Whether it costs anything.
+    /// Whether it costs anything: one that is stopped has its disk.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        matches!(self.state.as_str(), "pending" | "running")
+        self.state != "terminated"
     }
 }
 
@@ -53,7 +57,19 @@ fn described(instance: &Instance) -> String {
     let code = match instance.state.as_str() {
         "pending" => "0",
         "running" => "16",
+        "stopped" => "80",
         _ => "48",
+    };
+    let cause = &instance.cause;
+    let reason = match cause.as_str() {
+        "" => String::new(),
+        _ => [
+            "<stateReason>",
+            &element("code", cause),
+            &element("message", &format!("{cause}: as the cloud has it")),
+            "</stateReason>",
+        ]
+        .concat(),
     };
     [
         "<item>".to_owned(),
@@ -65,6 +81,8 @@ fn described(instance: &Instance) -> String {
             element("code", code),
             element("name", &instance.state)
         ),
+        element("launchTime", &written(instance.launched)),
+        reason,
         tag_set(&instance.tags),
         "</item>".to_owned(),
     ]
@@ -131,6 +149,8 @@ fn run(state: &mut State, context: &Context, form: &mut Form) -> Result<String, 
         image,
         kind,
         state: "pending".to_owned(),
+        cause: String::new(),
+        launched: now(),
         tags: tags.remove("instance").unwrap_or_default(),
         pending: state.rules.pending,
         hidden: state.rules.hidden,
@@ -183,10 +203,16 @@ fn known<'a>(
 ) -> Result<&'a mut Instance, Refused> {
     let instance = state.instances.get_mut(id);
     let instance = instance.filter(|instance| instance.region == context.region);
-    instance.ok_or_else(|| {
+    let unknown = || {
         let message = format!("The instance ID '{id}' does not exist");
         refused("InvalidInstanceID.NotFound", message)
-    })
+    };
+    let instance = instance.ok_or_else(unknown)?;
+    if instance.hidden > 0 {
+        instance.hidden -= 1;
+        return Err(unknown());
+    }
+    Ok(instance)
 }
 
 fn console(state: &mut State, context: &Context, form: &mut Form) -> Result<String, Refused> {
@@ -204,7 +230,7 @@ fn console(state: &mut State, context: &Context, form: &mut Form) -> Result<Stri
         instance.pending -= 1;
         return Ok(element("instanceId", &id));
     }
-    if instance.is_live() {
+    if instance.state == "pending" {
         "running".clone_into(&mut instance.state);
     }
     let image = instance.image.clone();
@@ -228,10 +254,17 @@ fn terminate(state: &mut State, context: &Context, form: &mut Form) -> Result<St
     if ids.is_empty() {
         return Err(refused("MissingParameter", "InstanceId"));
     }
+    // All of them, or none.
+    for id in &ids {
+        known(state, context, id)?;
+    }
     let mut items = String::new();
     for id in ids {
         let instance = known(state, context, &id)?;
-        "terminated".clone_into(&mut instance.state);
+        if instance.state != "terminated" {
+            "terminated".clone_into(&mut instance.state);
+            "Client.UserInitiatedShutdown".clone_into(&mut instance.cause);
+        }
         items.extend(["<item>", &element("instanceId", &id), "</item>"]);
     }
     Ok(format!("<instancesSet>{items}</instancesSet>"))
