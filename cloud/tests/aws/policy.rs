@@ -51,14 +51,7 @@ async fn the_policy_allows_what_is_called_and_nothing_else() {
     called.extend(IMPLIED.map(str::to_owned));
     // The fake is asked for this where snapshots are lost; here none is.
     called.insert("ec2:DeleteSnapshot".to_owned());
-    let readme = include_str!("../../README.md");
-    let section = readme.split("## Amazon").nth(1).expect("a section");
-    let policy = section
-        .split("```json\n")
-        .nth(1)
-        .and_then(|rest| rest.split("```").next());
-    let policy: Value = serde_json::from_str(policy.expect("a policy")).expect("JSON");
-    let statements = policy["Statement"].as_array().expect("statements");
+    let statements = statements();
     let actions = statements
         .iter()
         .flat_map(|statement| statement["Action"].as_array().expect("actions"));
@@ -68,4 +61,80 @@ async fn the_policy_allows_what_is_called_and_nothing_else() {
     assert!(called.contains("ec2:DescribeImageReferences"));
     called.extend(LOOKED_AT.map(str::to_owned));
     assert_eq!(allowed, called);
+}
+
+fn statements() -> Vec<Value> {
+    let readme = include_str!("../../README.md");
+    let section = readme.split("## Amazon").nth(1).expect("a section");
+    let policy = section
+        .split("```json\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let policy: Value = serde_json::from_str(policy.expect("a policy")).expect("JSON");
+    policy["Statement"].as_array().expect("statements").clone()
+}
+
+/// Whether one statement allows an action on a resource, when the call comes with this key of a condition.
+fn allows(statement: &Value, action: &str, resource: &str, key: &str) -> bool {
+    let words = |value: &Value| -> Vec<String> {
+        let several = value.as_array().into_iter().flatten();
+        let words = several
+            .chain(std::iter::once(value))
+            .filter_map(Value::as_str);
+        words.map(str::to_owned).collect()
+    };
+    let ends = |pattern: &String| match pattern.rsplit_once(':') {
+        Some((_, end)) => resource.starts_with(end.trim_end_matches('*')),
+        None => pattern == "*",
+    };
+    let wanted = &statement["Condition"]["StringEquals"];
+    let wanted = wanted.as_object().into_iter().flatten();
+    words(&statement["Action"]).iter().any(|one| one == action)
+        && words(&statement["Resource"]).iter().any(ends)
+        && wanted
+            .into_iter()
+            .all(|(name, value)| format!("{name}={}", value.as_str().unwrap()) == key)
+}
+
+#[test]
+fn the_policy_lets_nobody_touch_instances_of_others() {
+    let ours = "aws:ResourceTag/firstboot:launch-check=prod";
+    let made = "aws:RequestTag/firstboot:launch-check=prod";
+    let cases = [
+        ("RunInstances", "instance/i-1", "", false),
+        ("RunInstances", "instance/i-1", made, true),
+        ("RunInstances", "volume/vol-1", "", false),
+        ("RunInstances", "volume/vol-1", made, true),
+        ("RunInstances", "subnet/subnet-1", "", true),
+        ("RunInstances", "security-group/sg-1", "", true),
+        ("RunInstances", "network-interface/eni-1", "", true),
+        ("RunInstances", "image/ami-1", "", true),
+        // Who could tag any instance could terminate it then.
+        ("CreateTags", "instance/i-1", "", false),
+        (
+            "CreateTags",
+            "instance/i-1",
+            "ec2:CreateAction=RunInstances",
+            true,
+        ),
+        (
+            "CreateTags",
+            "volume/vol-1",
+            "ec2:CreateAction=RunInstances",
+            true,
+        ),
+        ("CreateTags", "image/ami-1", "", true),
+        ("CreateTags", "snapshot/snap-1", "", true),
+        ("TerminateInstances", "instance/i-1", "", false),
+        ("TerminateInstances", "instance/i-1", ours, true),
+        ("GetConsoleOutput", "instance/i-1", ours, true),
+    ];
+    let statements = statements();
+    for (action, resource, key, expected) in cases {
+        let action = format!("ec2:{action}");
+        let found = statements
+            .iter()
+            .any(|one| allows(one, &action, resource, key));
+        assert_eq!(found, expected, "{action} {resource} {key}");
+    }
 }
