@@ -27,7 +27,8 @@ pub(super) fn receipts(
         };
         let left = steps
             .iter()
-            .filter(|step| step.region() == place)
+            // One instance judges the image of every region.
+            .filter(|step| step.region() == place || matches!(step, Step::Launch { .. }))
             .map(Step::stage)
             .min();
         let stage = match left {

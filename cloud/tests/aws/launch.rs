@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use cloud::Error;
 use cloud::aws::Bounds;
 use cloud::fake::aws::{Instance, Rules};
 use cloud::fake::{Act, Fault, Reply, When};
+use cloud::{Error, Provider as _, Stage};
 use image_manifest::Digest;
 
 use crate::bench::{Bench, advance};
@@ -140,6 +140,22 @@ async fn a_run_that_was_killed_leaves_its_instance_to_the_next() {
         bench.assert_published(&[HOME, "eu-north-1"]);
         let instances = bench.aws.instances(HOME);
         assert_eq!(instances.len(), launched, "{label} {when:?}: {instances:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_copy_is_told_to_be_further_than_the_image_that_was_judged() {
+    let rules = Rules {
+        console: Some("Kernel panic - not syncing".to_owned()),
+        ..Rules::default()
+    };
+    let bench = Bench::new(rules, &TARGET.replace("accounts = ['444455556666']", "")).await;
+    let mut publisher = bench.publisher();
+    advance(&mut publisher).await.unwrap_err();
+    let receipts = publisher.receipts();
+    assert_eq!(receipts.len(), 2 * 2, "{receipts:#?}");
+    for receipt in receipts {
+        assert_eq!(receipt.stage, Stage::Private, "{receipt:#?}");
     }
 }
 
@@ -374,7 +390,7 @@ async fn who_may_not_launch_is_told_before_the_first_byte() {
         .aws
         .rules(|rules| rules.denied.extend(["ec2:RunInstances".to_owned()]));
     let mut publisher = bench.publisher();
-    let findings = cloud::Provider::check(&mut publisher).await.unwrap();
+    let findings = publisher.check().await.unwrap();
     assert!(
         findings.len() == 1 && findings[0].message.contains("ec2:RunInstances"),
         "{findings:?}"
