@@ -179,9 +179,18 @@ impl Error {
             Self::Deadline { .. } | Self::Transport { .. } => {
                 Some("run the same command again: it goes on with what is missing")
             }
-            Self::Refused { code, message, .. } if is_about_time(code, message) => {
-                Some("signatures are good for minutes: set this computer's clock")
+            Self::Refused { code, message, .. } if is_about_time(code, message) => Some(
+                "signatures are good for minutes: set this computer's clock; or get fresh credentials, if these were for some hours",
+            ),
+            Self::Refused { code, .. } if code.starts_with("ExpiredToken") => Some(
+                "these credentials have ended: get fresh ones, or name a `role`, which is taken on anew whenever it ends",
+            ),
+            Self::Refused { code, .. } if is_about_networks(code) => {
+                Some("the account has no default network there: name a `subnet` in `launch`")
             }
+            Self::Refused { code, .. } if is_about_room(code) => Some(
+                "name another `type` in `launch`, or a `subnet` in another zone; have the limit raised; or run the same command again later",
+            ),
             Self::Refused { code, .. } if is_about_keys(code) => Some(
                 "the cloud does not take these credentials; `cloud/README.md` says where they are looked for",
             ),
@@ -200,6 +209,23 @@ fn is_about_time(code: &str, message: &str) -> bool {
     // The same code is given for wrong keys.
     let words = ["Signature expired", "Signature not yet current"];
     codes.contains(&code) || words.iter().any(|words| message.contains(words))
+}
+
+/// Whether an instance has no network to be in.
+fn is_about_networks(code: &str) -> bool {
+    // The second is of a default network without subnets.
+    ["VPCIdNotSpecified", "MissingInput"].contains(&code)
+}
+
+/// Whether there is no room for an instance: in the cloud, or in what the account may have.
+fn is_about_room(code: &str) -> bool {
+    let codes = [
+        "InsufficientInstanceCapacity",
+        "InstanceLimitExceeded",
+        "Unsupported",
+        "VcpuLimitExceeded",
+    ];
+    codes.contains(&code)
 }
 
 /// Whether a signature was not taken.
@@ -250,13 +276,19 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_clock_is_told_from_wrong_keys() {
+    fn what_helps_depends_on_the_clouds_word() {
         let late = "Signature expired: 20260102T030405Z is now earlier than 20260102T033000Z";
         let cases = [
             ("RequestExpired", "", Some("clock")),
             ("InvalidSignatureException", late, Some("clock")),
             ("InvalidSignatureException", "", Some("credentials")),
             ("AuthFailure", "", Some("credentials")),
+            ("RequestExpired", "", Some("fresh credentials")),
+            ("ExpiredToken", "", Some("fresh ones")),
+            ("VPCIdNotSpecified", "", Some("`subnet`")),
+            ("MissingInput", "", Some("`subnet`")),
+            ("VcpuLimitExceeded", "", Some("limit")),
+            ("InsufficientInstanceCapacity", "", Some("another `type`")),
             ("InvalidParameter", "", None),
         ];
         for (code, message, expected) in cases {

@@ -54,10 +54,16 @@ impl Publisher {
         client.tag(image, &[tag]).await
     }
 
-    /// Asks whether one could be launched.
-    pub(super) async fn may_launch(&self, client: &Client, kind: &str) -> Result<(), Error> {
+    /// Asks whether one could be launched, of the image if there is one.
+    pub(super) async fn may_launch(
+        &self,
+        client: &Client,
+        image: Option<&str>,
+        kind: &str,
+    ) -> Result<(), Error> {
         let tags = self.tags();
-        let launching = self.launching("ami-00000000000000000", kind, "", &tags);
+        let image = image.unwrap_or("ami-00000000000000000");
+        let launching = self.launching(image, kind, "", &tags);
         client.launch(&launching, Mode::Dry).await.map(drop)
     }
 

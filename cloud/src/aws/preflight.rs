@@ -121,7 +121,8 @@ impl Publisher {
         let Step::Launch { kind, .. } = launch(&self.desired, region)? else {
             return None;
         };
-        match self.may_launch(client, &kind).await {
+        let image = region.image().map(|image| image.id.as_str());
+        match self.may_launch(client, image, &kind).await {
             // The image that is asked about is not there.
             Err(Error::Refused { code, .. }) if code.starts_with("InvalidAMIID") => None,
             Err(error) => Some(self.finding(client, crate::http::chain(&error))),
@@ -146,7 +147,11 @@ impl Publisher {
                     need.beyond(limit)
                         .map(|message| self.finding(client, message)),
                 ),
-                Err(error) => findings.push(self.warning(client, crate::http::chain(&error))),
+                Err(error) => {
+                    // The others are of the same interface: where that is not reached, each would take minutes.
+                    findings.push(self.warning(client, crate::http::chain(&error)));
+                    return findings;
+                }
             }
         }
         findings

@@ -137,6 +137,8 @@ pub(super) fn judge(call: &Call, answer: &Answer) -> Verdict {
         | "ServiceUnavailable"
         | "RequestTimeout" => Verdict::Passing(said),
         _ if answer.status == 429 => Verdict::Throttled,
+        // Whoever stands at `endpoint` does not have this interface, and will not have it in a minute.
+        _ if answer.status == 501 => Verdict::Refused(said),
         _ if answer.status.is_server_error() => Verdict::Passing(said),
         _ => Verdict::Refused(said),
     }

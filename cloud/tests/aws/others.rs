@@ -239,5 +239,18 @@ async fn what_the_account_may_not_have_is_told_before_the_first_byte() {
     let findings = bench.publisher().check().await.unwrap();
     let words = "servicequotas:GetServiceQuota";
     assert!(told(&findings, Severity::Warning, words), "{findings:#?}");
-    assert!(findings.iter().all(|one| one.severity == Severity::Warning));
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    // Somebody else stands at the address, who does not have the interface.
+    let bench = Bench::new(Rules::default(), &target).await;
+    bench.server.fault(Fault {
+        label: Some("servicequotas:GetServiceQuota".to_owned()),
+        skip: 0,
+        times: u64::MAX,
+        when: When::Before,
+        act: Act::Answer(Reply::json(501, &serde_json::json!({}))),
+    });
+    let findings = bench.publisher().check().await.unwrap();
+    let words = "failed to ask for the quota `AMIs` in eu-west-1: 501";
+    assert!(told(&findings, Severity::Warning, words), "{findings:#?}");
+    assert_eq!(findings.len(), 1, "{findings:#?}");
 }

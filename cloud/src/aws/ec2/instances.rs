@@ -64,7 +64,10 @@ impl Client {
         launch: &Launching<'_>,
         mode: Mode,
     ) -> Result<Instance, Error> {
-        let what = format!("launch a `{}` of {}", launch.kind, launch.image);
+        let what = match mode {
+            Mode::Do => format!("launch a `{}` of {}", launch.kind, launch.image),
+            Mode::Dry => format!("ask whether a `{}` may be launched", launch.kind),
+        };
         let mut query = Query::new(what, "RunInstances")
             .with("ImageId", launch.image)
             .with("InstanceType", launch.kind)
