@@ -24,6 +24,14 @@ impl Patience {
         longest: Duration::from_secs(20),
     };
 
+    /// For a question that one can do without: nobody waits for it where its interface is not reached.
+    pub const ASIDE: Self = Self {
+        attempt: Duration::from_secs(5),
+        whole: Duration::from_secs(5),
+        pause: Duration::from_millis(200),
+        longest: Duration::from_secs(2),
+    };
+
     /// Bounds of polling something that takes minutes: asked often at first, then every quarter of a minute.
     #[must_use]
     pub const fn task(whole: Duration) -> Self {

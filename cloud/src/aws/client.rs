@@ -100,11 +100,11 @@ impl Client {
         action: &str,
         body: &serde_json::Value,
     ) -> Result<Answer, Error> {
-        self.json("ssm", format!("AmazonSSM.{action}"), what, body)
-            .await
+        let call = self.json("ssm", format!("AmazonSSM.{action}"), what, body);
+        self.api("ssm").call(&call).await
     }
 
-    /// Asks for limits.
+    /// Asks for limits, not for long: a publish goes on without them.
     pub(super) async fn quotas(
         &self,
         what: &str,
@@ -112,22 +112,18 @@ impl Client {
         body: &serde_json::Value,
     ) -> Result<Answer, Error> {
         let target = format!("{}.{action}", wire::QUOTAS);
-        self.json("servicequotas", target, what, body).await
+        let mut call = self.json("servicequotas", target, what, body);
+        call.patience = Patience::ASIDE;
+        self.api("servicequotas").call(&call).await
     }
 
-    async fn json(
-        &self,
-        service: &'static str,
-        target: String,
-        what: &str,
-        body: &serde_json::Value,
-    ) -> Result<Answer, Error> {
+    /// A call of an interface that takes JSON.
+    fn json(&self, service: &str, target: String, what: &str, body: &serde_json::Value) -> Call {
         let what = format!("{what} in {}", self.region);
         let url = format!("{}/", self.url(service));
         let kind = "application/x-amz-json-1.1";
         let call = wire::signed(what, Method::POST, url, kind, body.to_string());
-        let call = call.with(wire::TARGET, target);
-        self.api(service).call(&call).await
+        call.with(wire::TARGET, target)
     }
 
     /// A call of EBS direct with a JSON body, to be sent by [`Api::call`].

@@ -360,8 +360,8 @@ async fn one_that_ends_is_healthy_when_another_run_saw_it_so() {
         };
         let both = async { tokio::join!(advance(&mut publisher), others) };
         let both = tokio::time::timeout(Duration::from_secs(20), both).await;
-        let (published, ()) = both.expect("a watch that goes on until it is tagged");
-        match published {
+        let (came, ()) = both.expect("a watch that goes on until it is tagged");
+        match came {
             Ok(()) => assert!(tagged, "{cause}"),
             Err(error) => {
                 let told = error.to_string();

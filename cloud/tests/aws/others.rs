@@ -240,17 +240,27 @@ async fn what_the_account_may_not_have_is_told_before_the_first_byte() {
     let words = "servicequotas:GetServiceQuota";
     assert!(told(&findings, Severity::Warning, words), "{findings:#?}");
     assert_eq!(findings.len(), 1, "{findings:#?}");
-    // Somebody else stands at the address, who does not have the interface.
-    let bench = Bench::new(Rules::default(), &target).await;
-    bench.server.fault(Fault {
-        label: Some("servicequotas:GetServiceQuota".to_owned()),
-        skip: 0,
-        times: u64::MAX,
-        when: When::Before,
-        act: Act::Answer(Reply::json(501, &serde_json::json!({}))),
-    });
-    let findings = bench.publisher().check().await.unwrap();
-    let words = "failed to ask for the quota `AMIs` in eu-west-1: 501";
-    assert!(told(&findings, Severity::Warning, words), "{findings:#?}");
-    assert_eq!(findings.len(), 1, "{findings:#?}");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_quotas_where_they_cannot_be_asked_for() {
+    let target = format!("{HOME}\npublic = true\naccounts = ['444455556666']");
+    // Others at the same address, as moto, do not have the interface.
+    for (status, longest) in [(501, 3), (500, 20)] {
+        let bench = Bench::new(Rules::default(), &target).await;
+        bench.server.fault(Fault {
+            label: Some("servicequotas:GetServiceQuota".to_owned()),
+            skip: 0,
+            times: u64::MAX,
+            when: When::Before,
+            act: Act::Answer(Reply::json(status, &serde_json::json!({}))),
+        });
+        let mut publisher = bench.publisher();
+        let longest = std::time::Duration::from_secs(longest);
+        let findings = tokio::time::timeout(longest, publisher.check()).await;
+        let findings = findings.expect("findings in time").unwrap();
+        let words = format!("failed to ask for the quota `AMIs` in {REGION}: {status}");
+        assert!(told(&findings, Severity::Warning, &words), "{findings:#?}");
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+    }
 }
