@@ -37,6 +37,7 @@ use image_tree::{Device, Kind, Owner, ScanError, Tree, cpio, kernel as modules, 
 
 use crate::architecture;
 use crate::configure::{self, Settings};
+use crate::decoded::Decoded;
 use crate::definition::Output;
 use crate::fetch::FetchedPackage;
 use crate::forms;
@@ -68,6 +69,8 @@ pub struct Options {
     pub layers: PathBuf,
     /// Directory in which is kept what packages say about themselves.
     pub facts: PathBuf,
+    /// Directory in which packages are kept that are quick to read; it may be deleted at any time.
+    pub decoded: PathBuf,
     /// Directory in which configured trees are kept; it may be deleted at any time.
     pub configured: PathBuf,
     /// Whether one of them is used.
@@ -320,10 +323,12 @@ pub fn execute(
         path: options.work.clone(),
         source,
     })?;
+    let decoded = Decoded::new(&options.decoded);
     let build = Build {
         plan,
         locked,
         packages,
+        decoded: &decoded,
         options,
         work: workspace.path(),
     };
@@ -334,8 +339,8 @@ pub fn execute(
     };
     let is_container = locked.definition().outputs.contains(&Output::Oci);
     let (documents, tree, layers, made) = thread::scope(|scope| {
-        let above = scope.spawn(|| build_parents(parents, &writer, options, workspace.path()));
-        let said = scope.spawn(|| Documents::read(locked, packages, &options.facts));
+        let above = scope.spawn(|| build_parents(parents, &writer, &build));
+        let said = scope.spawn(|| Documents::read(locked, packages, &options.facts, &decoded));
         let (tree, configured) = build.tree()?;
         let (layers, made) = thread::scope(|scope| {
             let layers = scope.spawn(|| match (join(above)?, is_container) {
@@ -347,6 +352,7 @@ pub fn execute(
         });
         Ok::<_, Error>((join(said)?, tree, layers?, made?))
     })?;
+    decoded.bound();
     let Made {
         artifacts,
         kernel,
@@ -395,8 +401,7 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
 fn build_parents(
     parents: &[Parent],
     writer: &layers::Writer<'_>,
-    options: &Options,
-    work: &Path,
+    below: &Build<'_>,
 ) -> Result<Option<Kept>, Error> {
     let mut above: Option<Kept> = None;
     for parent in parents {
@@ -404,7 +409,7 @@ fn build_parents(
             above = Some(kept.clone());
             continue;
         }
-        let work = work.join(format!("parent-{}", parent.plan.name));
+        let work = below.work.join(format!("parent-{}", parent.plan.name));
         fs::create_dir(&work).map_err(|source| Error::Write {
             path: work.clone(),
             source,
@@ -414,8 +419,8 @@ fn build_parents(
             plan: &parent.plan,
             locked: &parent.locked,
             packages: &parent.packages,
-            options,
             work: &work,
+            ..*below
         };
         let (tree, _) = build.tree()?;
         above = Some(writer.parent(&parent.plan, above.as_ref(), &tree)?);
@@ -435,6 +440,7 @@ struct Build<'a> {
     plan: &'a Plan,
     locked: &'a Locked,
     packages: &'a [FetchedPackage],
+    decoded: &'a Decoded,
     options: &'a Options,
     work: &'a Path,
 }
@@ -498,8 +504,6 @@ impl Build<'_> {
 
     /// Unpacks and configures the packages that are installed, if there are any.
     fn install(&self, root: &Path) -> Result<Ownership, Error> {
-        let install = self.of(Use::Install);
-        let files: Vec<PathBuf> = install.map(|package| package.path.clone()).collect();
         let Some(packages) = &self.locked.definition().packages else {
             let made = fs::create_dir(root)
                 .and_then(|()| fs::set_permissions(root, fs::Permissions::from_mode(0o755)));
@@ -509,7 +513,9 @@ impl Build<'_> {
             })?;
             return Ok(Ownership::new());
         };
-        tracing::info!(step = "unpack", packages = files.len(), "unpacking");
+        let install: Vec<_> = self.of(Use::Install).collect();
+        tracing::info!(step = "unpack", packages = install.len(), "unpacking");
+        let files = self.decoded.places(&install);
         let excludes = unpack::Excludes::new(&packages.remove_paths);
         let unpacked = unpack::unpack(&files, root, &excludes)?;
         tracing::info!(step = "configure", "running maintainer scripts");

@@ -93,10 +93,15 @@ pub fn directory(cache: &Path) -> PathBuf {
 }
 
 /// Reads the facts of all packages, in their order, on several threads; what stands in the directory is not read again.
+/// What is read stands where `place` says: it holds the same as the package.
 ///
 /// # Errors
 /// When a package cannot be read. Facts that cannot be kept are read again the next time.
-pub fn read_all(packages: &[FetchedPackage], kept: &Path) -> Result<Vec<Facts>, Error> {
+pub fn read_all(
+    packages: &[FetchedPackage],
+    kept: &Path,
+    place: impl Fn(&FetchedPackage) -> PathBuf + Sync,
+) -> Result<Vec<Facts>, Error> {
     let directory = kept.join(VERSION.to_string());
     let next = AtomicUsize::new(0);
     let found = Mutex::new(vec![None; packages.len()]);
@@ -107,12 +112,12 @@ pub fn read_all(packages: &[FetchedPackage], kept: &Path) -> Result<Vec<Facts>, 
             let Some(package) = packages.get(at) else {
                 return Ok(());
             };
-            let place = directory.join(package.entry.sha256.hex());
-            let facts = if let Some(facts) = load(&place) {
+            let known = directory.join(package.entry.sha256.hex());
+            let facts = if let Some(facts) = load(&known) {
                 facts
             } else {
-                let facts = read(&package.path)?;
-                if let Err(error) = keep(&place, &facts) {
+                let facts = read(&place(package))?;
+                if let Err(error) = keep(&known, &facts) {
                     tracing::debug!(%error, "facts are not kept");
                 }
                 facts

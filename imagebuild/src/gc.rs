@@ -12,7 +12,15 @@ use image_manifest::layout::Action;
 use serde::Serialize;
 
 /// Where a cache keeps files by digest.
-const SHELVES: [&str; 4] = ["packages/sha256", "indexes/sha256", "facts/1", CONFIGURED];
+const SHELVES: [&str; 5] = [
+    "packages/sha256",
+    "indexes/sha256",
+    "facts/1",
+    DECODED,
+    CONFIGURED,
+];
+/// Where a cache keeps packages that are quick to read, by the digest of the package.
+pub(crate) const DECODED: &str = "decoded/1";
 /// Where a cache keeps configured trees, by key.
 pub(crate) const CONFIGURED: &str = "configured/1";
 

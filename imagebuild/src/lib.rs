@@ -9,6 +9,7 @@ pub mod cache;
 pub mod configure;
 pub mod container;
 pub mod date;
+pub mod decoded;
 pub mod definition;
 pub mod export;
 pub mod facts;

@@ -10,6 +10,7 @@ use image_manifest::{Artifact, Digest, Manifest, Role};
 use image_tree::{Kind, Tree};
 
 use super::Error;
+use crate::decoded::Decoded;
 use crate::definition::{Budget, Definition, size::megabytes};
 use crate::facts::{self, Facts};
 use crate::fetch::FetchedPackage;
@@ -52,8 +53,10 @@ impl<'a> Documents<'a> {
         locked: &'a Locked,
         packages: &'a [FetchedPackage],
         kept: &Path,
+        decoded: &Decoded,
     ) -> Result<Self, Error> {
-        let facts = facts::read_all(packages, kept).map_err(Error::Facts)?;
+        let facts = facts::read_all(packages, kept, |package| decoded.place(package));
+        let facts = facts.map_err(Error::Facts)?;
         Ok(Self {
             locked,
             packages,

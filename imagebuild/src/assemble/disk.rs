@@ -116,7 +116,9 @@ fn programs(build: &Build<'_>) -> Result<[PathBuf; 2], Error> {
     let mut extracted = Extracted::new();
     for (number, package) in build.of(Use::Boot).enumerate() {
         let into = build.work.join(format!("boot-{number}"));
-        extracted.extend(extract(package, &into, |path| path.starts_with(PROGRAMS))?);
+        extracted.extend(extract(build, package, &into, |path| {
+            path.starts_with(PROGRAMS)
+        })?);
     }
     let find = |name: String| match extracted.get(&format!("{PROGRAMS}/{name}")) {
         Some(Taken::File(path)) => Ok(path.clone()),

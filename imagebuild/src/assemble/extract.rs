@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use deb_archive::deb::{self, Deb, Kind};
 
+use super::Build;
 use crate::fetch::FetchedPackage;
 
 /// Why a package could not be extracted.
@@ -41,6 +42,7 @@ pub(super) enum Taken {
 
 /// Takes all wanted files out of a package, into a directory.
 pub(super) fn extract(
+    build: &Build<'_>,
     package: &FetchedPackage,
     into: &Path,
     wanted: impl Fn(&str) -> bool,
@@ -49,8 +51,9 @@ pub(super) fn extract(
         package: package.entry.name.clone(),
         source,
     };
-    let opened = File::open(&package.path).map_err(|source| super::Error::Source {
-        path: package.path.clone(),
+    let place = build.decoded.place(package);
+    let opened = File::open(&place).map_err(|source| super::Error::Source {
+        path: place,
         source,
     })?;
     take(opened, into, wanted).map_err(failed)

@@ -95,7 +95,7 @@ pub(super) fn take(build: &Build<'_>, kernel: &Kernel) -> Result<TakenKernel, Er
     let mut extracted = Extracted::new();
     for package in build.of(Use::Kernel) {
         let wanted = |path: &str| path.starts_with(IMAGE) || below(&MODULES, path).is_some();
-        extracted.extend(extract(package, &build.work.join("kernel"), wanted)?);
+        extracted.extend(extract(build, package, &build.work.join("kernel"), wanted)?);
     }
     let (release, image) = find_image(kernel, &extracted)?;
     let mut files: Vec<(String, PathBuf)> = extracted
@@ -336,7 +336,7 @@ fn take_firmware(build: &Build<'_>, modules: &Modules) -> Result<Extracted, Erro
     for package in build.of(Use::Firmware) {
         let wanted = |path: &str| below(&FIRMWARE, path).is_some();
         let into = build.work.join("firmware");
-        let taken = extract(package, &into, wanted)?.into_iter();
+        let taken = extract(build, package, &into, wanted)?.into_iter();
         extracted.extend(
             taken.filter_map(|(path, taken)| Some((below(&FIRMWARE, &path)?.to_owned(), taken))),
         );

@@ -32,7 +32,7 @@ pub(super) fn install(
         // A loader may be a link to another file of the package.
         let directories: Vec<&str> = loaders.files.values().map(|path| directory(path)).collect();
         let wanted = |path: &str| directories.contains(&directory(path));
-        extracted.extend(extract(package, &into, wanted)?);
+        extracted.extend(extract(build, package, &into, wanted)?);
     }
     for (name, path) in &loaders.files {
         let absent = || Error::NoLoader {

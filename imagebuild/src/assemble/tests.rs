@@ -100,6 +100,7 @@ fn build(directory: &Path, file: &Path, loader: &str) -> Result<(Layout, Built),
         threads: 1,
         layers: directory.join("layers"),
         facts: directory.join("facts"),
+        decoded: directory.join("decoded"),
         configured: directory.join("configured"),
         reuse: Reuse::Earlier,
     };

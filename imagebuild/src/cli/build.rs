@@ -13,6 +13,7 @@ use image_manifest::{Artifact, Digest};
 use image_sandbox::Emulator;
 use imagebuild::architecture;
 use imagebuild::assemble::{self, Built, Options, Plan, Reuse};
+use imagebuild::decoded;
 use imagebuild::facts;
 use imagebuild::fetch::Fetched;
 use imagebuild::layers;
@@ -141,6 +142,7 @@ fn build(
         threads: thread::available_parallelism().map_or(1, usize::from),
         layers: cache.join("layers"),
         facts: facts::directory(cache),
+        decoded: decoded::directory(cache),
         configured: assemble::configured_directory(cache),
         reuse: if args.rebuild {
             Reuse::Nothing

@@ -72,7 +72,7 @@ impl LockedArgs {
         let kept = facts::directory(sources.cache.root());
         let runtime = Runtime::new().map_err(Failure::Start)?;
         let packages = bring(&runtime, &locked, &sources)?.packages;
-        let facts = facts::read_all(&packages, &kept);
+        let facts = facts::read_all(&packages, &kept, |package| package.path.clone());
         let facts = facts.map_err(|error| Failure::told(error, Exit::Failed))?;
         Ok(Known {
             locked,

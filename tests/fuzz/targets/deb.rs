@@ -1,9 +1,9 @@
-//! Any bytes as a binary package: reading it ends within its bounds.
+//! Any bytes as a binary package: reading it ends within its bounds, and what is written anew of it reads the same.
 #![no_main]
 
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 
-use deb_archive::deb::Deb;
+use deb_archive::deb::{Deb, Recompressed, recompress};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -11,6 +11,11 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let (control, mut data) = package.split();
+    let mut anew = Cursor::new(Vec::new());
+    if let Ok(Recompressed::Written) = recompress(bytes, &mut anew) {
+        let anew = Deb::open(anew.get_ref().as_slice()).expect("it was just written");
+        assert_eq!(anew.control(), &control);
+    }
     assert!(control.conffiles().len() <= bytes.len() + (1 << 24));
     let Ok(entries) = data.entries() else { return };
     for entry in entries {

@@ -6,8 +6,9 @@ use std::io::{self, Read};
 
 use super::Error;
 
-const MAGIC: &[u8; 8] = b"!<arch>\n";
-const HEADER: usize = 60;
+pub(super) const MAGIC: &[u8; 8] = b"!<arch>\n";
+/// Bytes of a member's header.
+pub(super) const HEADER: usize = 60;
 
 /// Header of one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,15 @@ pub(super) fn next(reader: &mut impl Read) -> Result<Option<Member>, Error> {
     }
     let size = size.parse().map_err(|_| Error::MalformedMember)?;
     Ok(Some(Member { name, size }))
+}
+
+/// Makes a member's header, as dpkg does.
+pub(super) fn header(name: &str, size: u64) -> io::Result<[u8; HEADER]> {
+    let text = format!("{name:<16}0           0     0     100644  {size:<10}`\n");
+    // More than ten digits have no place.
+    text.into_bytes()
+        .try_into()
+        .map_err(|_| io::ErrorKind::FileTooLarge.into())
 }
 
 /// Passes over the byte that fills a member of odd size.

@@ -6,6 +6,7 @@
 mod ar;
 mod decode;
 mod entries;
+mod recompress;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,7 @@ use std::io::{self, Read};
 use crate::deb822::Stanza;
 
 pub use entries::{Entries, Entry, Kind};
+pub use recompress::{RecompressError, Recompressed, recompress};
 
 /// A control archive, unpacked; the largest in Debian 13 is below 4 MiB.
 const MAX_CONTROL: u64 = 32 << 20;
@@ -172,8 +174,7 @@ impl<'r> Deb<'r> {
         ar::skip_padding(&mut reader, size)?;
         let (name, size) = find(&mut reader, "data.tar")?;
         let data = decode::decoder(reader.take(size), &name, "data.tar")?;
-        let most = size.saturating_mul(MAX_RATIO).saturating_add(FREE_DATA);
-        let data = Box::new(decode::Bounded::new(data, most.min(MAX_DATA)));
+        let data = Box::new(decode::Bounded::new(data, data_bound(size)));
         Ok(Self { control, data })
     }
 
@@ -216,6 +217,12 @@ impl<'r> Data<'r> {
     pub fn entries(&mut self) -> Result<Entries<'_, Box<dyn Read + Send + 'r>>, Error> {
         Entries::new(&mut self.archive, "data")
     }
+}
+
+/// Returns what a data archive of that size, as it is compressed, may unpack to.
+fn data_bound(size: u64) -> u64 {
+    let most = size.saturating_mul(MAX_RATIO).saturating_add(FREE_DATA);
+    most.min(MAX_DATA)
 }
 
 fn check_format(reader: &mut (impl Read + Send)) -> Result<(), Error> {

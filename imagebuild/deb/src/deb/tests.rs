@@ -111,8 +111,13 @@ fn every_compression_gives_the_same_package() {
         ("./etc/link", tar::EntryType::Symlink, b"/usr/../x"),
         (&long, tar::EntryType::Regular, b"deep"),
     ]);
-    for ending in ["", ".gz", ".xz", ".zst"] {
-        let bytes = package(ending, &control(), &data);
+    let cases =
+        ["", ".gz", ".xz", ".zst"].map(|ending| (ending, package(ending, &control(), &data)));
+    let (outcome, anew) = recompressed(&cases[2].1);
+    assert_eq!(outcome.unwrap(), Recompressed::Written);
+    let mut cases = cases.to_vec();
+    cases.push(("from .xz", anew));
+    for (ending, bytes) in cases {
         let deb = Deb::open(&bytes[..]).unwrap();
         assert_eq!(deb.control().field("package"), Some("hello"));
         assert_eq!(deb.control().conffiles(), ["etc/hello"]);
@@ -143,6 +148,34 @@ fn every_compression_gives_the_same_package() {
         assert_eq!(seen[4].0, long[2..]);
         assert_eq!(seen[4].2, "deep");
     }
+}
+
+fn recompressed(bytes: &[u8]) -> (Result<Recompressed, RecompressError>, Vec<u8>) {
+    let mut out = io::Cursor::new(Vec::new());
+    let outcome = recompress(bytes, &mut out);
+    (outcome, out.into_inner())
+}
+
+#[test]
+fn a_package_is_recompressed_where_that_helps_and_whole() {
+    let data = tar(&[("./a", tar::EntryType::Regular, b"content")]);
+    for ending in ["", ".gz", ".zst"] {
+        let outcome = recompressed(&package(ending, &control(), &data)).0;
+        assert_eq!(outcome.unwrap(), Recompressed::Needless, "{ending}");
+    }
+    let whole = package(".xz", &control(), &data);
+    for length in 0..whole.len() - 1 {
+        assert!(recompressed(&whole[..length]).0.is_err(), "cut at {length}");
+    }
+    // What xz fills up with nothing may become so small that its reader takes it for a bomb.
+    let mut packed = compress(".xz", &vec![0; 96 << 20]);
+    packed.resize(packed.len().next_multiple_of(4) + (64 << 10), 0);
+    let bytes = assemble(".xz", compress(".xz", &control()), packed);
+    let outcome = recompressed(&bytes).0;
+    assert_eq!(outcome.unwrap(), Recompressed::Needless);
+    let bomb = compress(".xz", &vec![0; 96 << 20]);
+    let bytes = assemble(".xz", compress(".xz", &control()), bomb);
+    assert!(recompressed(&bytes).0.is_err());
 }
 
 #[test]
