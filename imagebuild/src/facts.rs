@@ -7,8 +7,8 @@
 mod changelog;
 mod licence;
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write as _};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,10 +16,10 @@ use std::thread;
 
 use deb_archive::deb::{self, Deb, Kind};
 use flate2::read::GzDecoder;
-use image_manifest::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::fetch::FetchedPackage;
+use crate::kept;
 pub use changelog::Change;
 pub use licence::Licence;
 
@@ -79,13 +79,6 @@ pub enum Error {
     },
 }
 
-/// What is kept, with the digest of itself: a file that was cut is read anew.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    digest: Digest,
-    facts: Facts,
-}
-
 /// Where facts are kept, in a cache.
 #[must_use]
 pub fn directory(cache: &Path) -> PathBuf {
@@ -99,10 +92,10 @@ pub fn directory(cache: &Path) -> PathBuf {
 /// When a package cannot be read. Facts that cannot be kept are read again the next time.
 pub fn read_all(
     packages: &[FetchedPackage],
-    kept: &Path,
+    cache: &Path,
     place: impl Fn(&FetchedPackage) -> PathBuf + Sync,
 ) -> Result<Vec<Facts>, Error> {
-    let directory = kept.join(VERSION.to_string());
+    let directory = cache.join(VERSION.to_string());
     let next = AtomicUsize::new(0);
     let found = Mutex::new(vec![None; packages.len()]);
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -113,11 +106,11 @@ pub fn read_all(
                 return Ok(());
             };
             let known = directory.join(package.entry.sha256.hex());
-            let facts = if let Some(facts) = load(&known) {
+            let facts = if let Some(facts) = kept::load(&known) {
                 facts
             } else {
                 let facts = read(&place(package))?;
-                if let Err(error) = keep(&known, &facts) {
+                if let Err(error) = kept::keep(&known, &facts) {
                     tracing::debug!(%error, "facts are not kept");
                 }
                 facts
@@ -137,29 +130,6 @@ pub fn read_all(
     })?;
     let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(found.into_iter().flatten().collect())
-}
-
-fn load(place: &Path) -> Option<Facts> {
-    let bytes = fs::read(place).ok()?;
-    let kept: Kept = serde_json::from_slice(&bytes).ok()?;
-    (digest(&kept.facts) == kept.digest).then_some(kept.facts)
-}
-
-fn keep(place: &Path, facts: &Facts) -> io::Result<()> {
-    let directory = place.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
-    let kept = Kept {
-        digest: digest(facts),
-        facts: facts.clone(),
-    };
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(&serde_json::to_vec(&kept)?)?;
-    file.persist(place)?;
-    Ok(())
-}
-
-fn digest(facts: &Facts) -> Digest {
-    Digest::of(&serde_json::to_vec(facts).unwrap_or_default())
 }
 
 /// Reads the facts of one package.

@@ -12,15 +12,19 @@ use image_manifest::layout::Action;
 use serde::Serialize;
 
 /// Where a cache keeps files by digest.
-const SHELVES: [&str; 5] = [
+const SHELVES: [&str; 6] = [
     "packages/sha256",
     "indexes/sha256",
     "facts/1",
     DECODED,
+    MODULES,
     CONFIGURED,
 ];
 /// Where a cache keeps packages that are quick to read, by the digest of the package.
 pub(crate) const DECODED: &str = "decoded/1";
+/// Where a cache keeps what modules of kernels say, by the digests of the kernels' packages. Its number grows whenever the
+/// same modules give something else.
+pub(crate) const MODULES: &str = "modules/1";
 /// Where a cache keeps configured trees, by key.
 pub(crate) const CONFIGURED: &str = "configured/1";
 

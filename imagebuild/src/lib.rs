@@ -19,6 +19,7 @@ pub mod forms;
 pub mod gather;
 pub mod gc;
 pub mod insight;
+mod kept;
 pub mod layers;
 pub mod lock;
 pub mod mirror;

@@ -3,16 +3,15 @@
 //!
 //! It refuses to install the packages: their scripts make an initramfs and boot entries.
 
+mod known;
+mod select;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::thread;
 
-use image_tree::kernel::{
-    FirmwareFile, Modinfo, ModuleError, Modules, Patterns, keep_firmware, module_name, select,
-    unpack_module,
-};
+use image_tree::kernel::{FirmwareFile, Modules, keep_firmware};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +21,8 @@ use super::{Build, Error};
 use crate::configure;
 use crate::definition::Kernel;
 use crate::lock::Use;
+use known::{Known, Place};
+use select::{Contents, Selected, keeps, read_all};
 
 /// Where modules and firmware stand in packages, before and after the merge of `/usr`.
 const MODULES: [&str; 2] = ["usr/lib/modules/", "lib/modules/"];
@@ -92,32 +93,31 @@ pub(super) fn take(build: &Build<'_>, kernel: &Kernel) -> Result<TakenKernel, Er
         package = kernel.package,
         "taking the kernel"
     );
-    let mut extracted = Extracted::new();
-    for package in build.of(Use::Kernel) {
-        let wanted = |path: &str| path.starts_with(IMAGE) || below(&MODULES, path).is_some();
-        extracted.extend(extract(build, package, &build.work.join("kernel"), wanted)?);
-    }
-    let (release, image) = find_image(kernel, &extracted)?;
-    let mut files: Vec<(String, PathBuf)> = extracted
-        .iter()
-        .filter_map(|(path, taken)| match taken {
-            Taken::File(file) => {
-                let path = below(&MODULES, path)?
-                    .strip_prefix(&release)?
-                    .strip_prefix('/')?;
-                Some((path.to_owned(), file.clone()))
-            }
-            Taken::Link(_) => None,
-        })
-        .collect();
-    files.sort();
-    let modules = select_modules(kernel, &release, &files)?;
-    let initrd_modules = select_for_initrd(kernel, &release, &files, &modules)?;
+    let place = Place::of(&build.options.modules, build.of(Use::Kernel));
+    let known = place.find();
+    let known = known.and_then(|known| {
+        let taken = take_known(build, kernel, &known);
+        let told = |error: &Error| {
+            let error = error as &dyn std::error::Error;
+            tracing::debug!(error, "what is known about the modules does not do");
+        };
+        taken.inspect_err(told).ok()
+    });
+    let (files, selected) = match known {
+        Some(taken) => taken,
+        None => take_all(build, kernel, &place)?,
+    };
+    let Brought {
+        release,
+        image,
+        files,
+    } = files;
+    let Selected { modules, initrd } = selected;
     let firmware = take_firmware(build, &modules)?;
     tracing::info!(
         step = "kernel",
         modules = modules.iter().count(),
-        initrd = initrd_modules.iter().count(),
+        initrd = initrd.iter().count(),
         firmware = firmware.len(),
         "selected modules"
     );
@@ -126,7 +126,7 @@ pub(super) fn take(build: &Build<'_>, kernel: &Kernel) -> Result<TakenKernel, Er
         image,
         files,
         modules,
-        initrd_modules,
+        initrd_modules: initrd,
         firmware,
     })
 }
@@ -140,11 +140,7 @@ impl TakenKernel {
     ) -> Result<InstalledKernel, Error> {
         let Self { release, files, .. } = self;
         let directory = format!("usr/lib/modules/{release}");
-        let kept = |path: &str| {
-            let module = module_name(path).and_then(|name| self.modules.get(&name));
-            LISTS.contains(&path) || module.is_some_and(|(kept, _)| kept == path)
-        };
-        for (path, file) in files.iter().filter(|(path, _)| kept(path)) {
+        for (path, file) in files.iter().filter(|(path, _)| keeps(&self.modules, path)) {
             place(root, &format!("{directory}/{path}"), file)?;
         }
         for (path, taken) in &self.firmware {
@@ -203,6 +199,77 @@ fn below<'a>(prefixes: &[&str], path: &'a str) -> Option<&'a str> {
     prefixes.iter().find_map(|prefix| path.strip_prefix(prefix))
 }
 
+/// Takes the modules that are kept out of the packages, by what an earlier build learned of them.
+fn take_known(
+    build: &Build<'_>,
+    kernel: &Kernel,
+    known: &Known,
+) -> Result<(Brought, Selected), Error> {
+    let read = |paths: &[&str]| paths.iter().map(|path| known.module(path)).collect();
+    let selected = known.contents.select(kernel, read)?;
+    let files = extract_files(build, kernel, "kernel-known", |path| selected.keeps(path))?;
+    Ok((files, selected))
+}
+
+/// Takes all modules out of the packages, and keeps what they say.
+fn take_all(
+    build: &Build<'_>,
+    kernel: &Kernel,
+    place: &Place,
+) -> Result<(Brought, Selected), Error> {
+    let files = extract_files(build, kernel, "kernel", |_| true)?;
+    let contents = Contents::of(&files);
+    let file = |path: &str| {
+        let known = &files.files;
+        let at = known.binary_search_by(|(known, _)| known.as_str().cmp(path));
+        at.map_or_else(|_| PathBuf::new(), |at| known[at].1.clone())
+    };
+    let selected = contents.select(kernel, |paths| read_all(paths, file))?;
+    place.keep(&contents, &selected);
+    Ok((files, selected))
+}
+
+/// A kernel as it stands in the workspace.
+struct Brought {
+    release: String,
+    image: PathBuf,
+    /// Files below the directory of modules, sorted by path.
+    files: Vec<(String, PathBuf)>,
+}
+
+/// Takes the kernel out of its packages, and of the files below the directory of its modules what is wanted.
+fn extract_files(
+    build: &Build<'_>,
+    kernel: &Kernel,
+    directory: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Brought, Error> {
+    let into = build.work.join(directory);
+    let mut extracted = Extracted::new();
+    for package in build.of(Use::Kernel) {
+        let wanted = |path: &str| {
+            let module = below(&MODULES, path).and_then(|path| path.split_once('/'));
+            path.starts_with(IMAGE) || module.is_some_and(|(_, path)| wanted(path))
+        };
+        extracted.extend(extract(build, package, &into, wanted)?);
+    }
+    let (release, image) = find_image(kernel, &extracted)?;
+    let files = extracted.into_iter().filter_map(|(path, taken)| {
+        let path = below(&MODULES, &path)?.strip_prefix(&release)?;
+        match taken {
+            Taken::File(file) => Some((path.strip_prefix('/')?.to_owned(), file)),
+            Taken::Link(_) => None,
+        }
+    });
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    Ok(Brought {
+        release,
+        image,
+        files,
+    })
+}
+
 /// Finds the one kernel, and its release in its name.
 fn find_image(kernel: &Kernel, extracted: &Extracted) -> Result<(String, PathBuf), Error> {
     let images = extracted.iter().filter_map(|(path, taken)| match taken {
@@ -217,100 +284,6 @@ fn find_image(kernel: &Kernel, extracted: &Extracted) -> Result<(String, PathBuf
             found: if more == 0 { 0 } else { more + 1 },
         }),
     }
-}
-
-fn built_in(files: &[(String, PathBuf)]) -> Vec<String> {
-    let list = files.iter().find(|(path, _)| path == "modules.builtin");
-    let text = list.and_then(|(_, file)| fs::read_to_string(file).ok());
-    let text = text.unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
-}
-
-fn select_modules(
-    kernel: &Kernel,
-    release: &str,
-    files: &[(String, PathBuf)],
-) -> Result<Modules, Error> {
-    let paths: Vec<String> = files
-        .iter()
-        .map(|(path, _)| path.clone())
-        .filter(|path| module_name(path).is_some())
-        .collect();
-    let file = |path: &str| {
-        let at = files.binary_search_by(|(known, _)| known.as_str().cmp(path));
-        at.map_or_else(|_| PathBuf::new(), |at| files[at].1.clone())
-    };
-    let patterns = Patterns {
-        keep: &kernel.modules,
-        exclude: &kernel.exclude_modules,
-    };
-    let selected = select(&paths, &built_in(files), patterns, |paths| {
-        read_all(paths, file)
-    });
-    selected.map_err(|source| Error::Modules {
-        release: release.to_owned(),
-        source,
-    })
-}
-
-/// Selects the modules of the initrd among those of the tree.
-fn select_for_initrd(
-    kernel: &Kernel,
-    release: &str,
-    files: &[(String, PathBuf)],
-    modules: &Modules,
-) -> Result<Modules, Error> {
-    let paths: Vec<String> = modules.iter().map(|(_, path, _)| path.to_owned()).collect();
-    let patterns = Patterns {
-        keep: &kernel.initrd_modules,
-        exclude: &[],
-    };
-    let selected = select(&paths, &built_in(files), patterns, |paths| {
-        // What the modules say is known already.
-        let known = paths.iter().map(|path| {
-            let name = module_name(path).unwrap_or_default();
-            let known = modules.get(&name).map(|(_, info)| info.clone());
-            Ok(known.unwrap_or_default())
-        });
-        known.collect()
-    });
-    selected.map_err(|source| Error::Modules {
-        release: release.to_owned(),
-        source,
-    })
-}
-
-/// Reads what modules say about themselves, on as many threads as there are processors.
-fn read_all(
-    paths: &[&str],
-    file: impl Fn(&str) -> PathBuf + Sync,
-) -> Vec<Result<Modinfo, ModuleError>> {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let share = paths.len().div_ceil(threads).max(1);
-    let read = |path: &&str| {
-        let bytes = read_module(path, &file(path))?;
-        Modinfo::parse(path, &bytes)
-    };
-    thread::scope(|scope| {
-        let shares = paths.chunks(share);
-        let workers: Vec<_> = shares
-            .map(|share| scope.spawn(move || share.iter().map(read).collect::<Vec<_>>()))
-            .collect();
-        let joined = workers.into_iter().flat_map(|worker| match worker.join() {
-            Ok(read) => read,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        joined.collect()
-    })
-}
-
-/// Reads and unpacks a module.
-fn read_module(path: &str, file: &Path) -> Result<Vec<u8>, ModuleError> {
-    let bytes = fs::read(file).map_err(|source| ModuleError::Unpack {
-        path: path.to_owned(),
-        source,
-    })?;
-    unpack_module(path, &bytes)
 }
 
 /// Moves an extracted file into the tree.

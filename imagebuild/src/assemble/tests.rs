@@ -101,6 +101,7 @@ fn build(directory: &Path, file: &Path, loader: &str) -> Result<(Layout, Built),
         layers: directory.join("layers"),
         facts: directory.join("facts"),
         decoded: directory.join("decoded"),
+        modules: directory.join("modules"),
         configured: directory.join("configured"),
         reuse: Reuse::Earlier,
     };

@@ -143,6 +143,7 @@ fn build(
         layers: cache.join("layers"),
         facts: facts::directory(cache),
         decoded: decoded::directory(cache),
+        modules: assemble::modules_directory(cache),
         configured: assemble::configured_directory(cache),
         reuse: if args.rebuild {
             Reuse::Nothing

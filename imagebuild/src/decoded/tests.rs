@@ -83,7 +83,7 @@ fn a_package_is_decoded_once_and_found_again() {
     assert_eq!(place.parent(), Some(&*shelf));
     assert_eq!(content(&place), "hello");
     let file = place.metadata().unwrap().ino();
-    assert_eq!(Decoded::new(&shelf).places(&[&package]), [place.clone()]);
+    assert_eq!(Decoded::new(&shelf).places(&[&package])[0], place);
     assert_eq!(place.metadata().unwrap().ino(), file, "it is the same file");
     first.bound();
     assert_eq!(fs::read_dir(&shelf).unwrap().count(), 1);

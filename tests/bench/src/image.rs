@@ -20,6 +20,8 @@ const FILES_ONLY_S: f64 = 2.0;
 
 /// What is compared with the peers: kernel, initrd, root file system and one disk, as they make one archive.
 const BUILD: &str = "imagebuild build, one disk";
+/// The same after an update of another package: every package is known from earlier builds, and all are configured anew.
+const UPDATED: &str = "imagebuild build, packages known";
 const CHANGED: &str = "imagebuild build, one file more";
 
 /// What to measure.
@@ -160,7 +162,8 @@ impl Bench {
         Ok(timed::run(&command, &self.scratch)?)
     }
 
-    /// From packages alone with one disk and with all outputs, after one file was changed, and back into the listing.
+    /// From packages alone with one disk, again with packages that are known, with all outputs, after one file was changed, and
+    /// back into the listing.
     fn ours(&self, runs: usize) -> Result<Vec<Line>, Error> {
         let definition = format!("images/{}", self.name);
         let file = self.scratch.join(&definition).join("image.toml");
@@ -169,6 +172,7 @@ impl Bench {
         let build = || self.imagebuild(&["build", &definition, "--offline"]);
         let mut lines = [
             BUILD,
+            UPDATED,
             "imagebuild build, all outputs",
             CHANGED,
             "imagebuild verify",
@@ -179,14 +183,16 @@ impl Bench {
             define(&format!("outputs = [\"raw\"]\n{text}"))?;
             self.empty()?;
             lines[0].runs.push(build()?);
+            self.remove(&["cache/configured", "cache/layers", "store"])?;
+            lines[1].runs.push(build()?);
             define(&text)?;
             self.empty()?;
-            lines[1].runs.push(build()?);
+            lines[2].runs.push(build()?);
             define(&format!(
                 "{text}\n[[file]]\npath = \"etc/bench-{number}\"\ncontent = \"changed\"\n"
             ))?;
-            lines[2].runs.push(build()?);
-            lines[3]
+            lines[3].runs.push(build()?);
+            lines[4]
                 .runs
                 .push(self.imagebuild(&["verify", &self.name])?);
         }
@@ -195,7 +201,13 @@ impl Bench {
 
     /// Leaves packages in the cache and nothing else, and no store.
     fn empty(&self) -> Result<(), Error> {
-        for directory in ["cache", "store"] {
+        self.remove(&["cache", "store"])?;
+        let packages = self.cache.join("packages");
+        copy(&packages, &self.scratch.join("cache/packages"))
+    }
+
+    fn remove(&self, directories: &[&str]) -> Result<(), Error> {
+        for directory in directories {
             let path = self.scratch.join(directory);
             match fs::remove_dir_all(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -204,8 +216,7 @@ impl Bench {
                 _ => {}
             }
         }
-        let packages = self.cache.join("packages");
-        copy(&packages, &self.scratch.join("cache/packages"))
+        Ok(())
     }
 
     fn peer(&self, peer: Peer, runs: usize) -> Line {
@@ -337,15 +348,19 @@ fn print(lines: &[Line], packages: usize) {
     let wall: fn(&Run) -> f64 = |run| run.wall_s;
     let cpu: fn(&Run) -> f64 = |run| run.cpu_s;
     for (name, of) in [("wall", wall), ("cpu", cpu)] {
-        for peer in ["mmdebstrap", "mkosi"] {
-            if let (Some(ours), Some(theirs)) = (best(BUILD, of), best(peer, of)) {
+        for (peer, what) in [
+            ("mmdebstrap", BUILD),
+            ("mmdebstrap", UPDATED),
+            ("mkosi", BUILD),
+        ] {
+            if let (Some(ours), Some(theirs)) = (best(what, of), best(peer, of)) {
                 let share = ours / theirs;
                 let goal = if peer == "mmdebstrap" {
                     format!(", goal {SHARE}: {}", judged(share <= SHARE))
                 } else {
                     String::new()
                 };
-                println!("imagebuild / {peer}, {name}, best of each: {share:.2}{goal}");
+                println!("{what} / {peer}, {name}, best of each: {share:.2}{goal}");
             }
         }
     }
