@@ -199,6 +199,22 @@ fn another_user_clock_place_language_and_processor_give_the_same_bytes() {
     let elsewhere = Elsewhere::new(Path::new("/dev/shm"));
     check(&build_in_odd_surroundings(&elsewhere));
     assert_same(&elsewhere.path("store"), "host");
+
+    // Again, with all that the first build learned of packages and modules.
+    for learned in ["cache/decoded/1", "cache/modules/1"] {
+        let kept = fs::read_dir(elsewhere.path(learned)).expect("what was learned");
+        assert!(kept.count() > 0, "{learned}");
+    }
+    for gone in ["store", "cache/configured"] {
+        fs::remove_dir_all(elsewhere.path(gone)).expect("it goes");
+    }
+    let mut again = Command::new(elsewhere.imagebuild());
+    again
+        .args(["build", "images/host", "--store", "store", "--offline"])
+        .current_dir(elsewhere.folder.path())
+        .env("IMAGEBUILD_CACHE", elsewhere.path("cache"));
+    check(&run(&mut again));
+    assert_same(&elsewhere.path("store"), "host");
 }
 
 #[test]
