@@ -37,7 +37,7 @@ use crate::tls::Tls;
 pub(super) struct Appliance {
     place: RwLock<Arc<Place>>,
     state: Mutex<State>,
-    pub(super) boots: Boots,
+    pub(super) boots: Arc<Boots>,
     pub(super) images: Layout,
     pub(super) writer: Writer,
     pub(super) key: TokenKey,
@@ -147,7 +147,7 @@ impl Appliance {
                 hosts,
                 troubled: HashMap::new(),
             }),
-            boots,
+            boots: Arc::new(boots),
             images,
             writer,
             key,

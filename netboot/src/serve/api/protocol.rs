@@ -209,16 +209,28 @@ impl Appliance {
             stage,
             changes: recorded.ok_or(Denied::UnknownBoot)?.changes,
         };
-        if matches!(reported.stage, Stage::Heartbeat { .. }) {
-            self.store(std::mem::take(&mut reported.changes)).await?;
-            self.operator.heartbeat(reported);
-        } else {
-            let stored = self.operator.reported(reported).await;
-            stored.map_err(|_| Denied::Unavailable)?;
+        if !matches!(reported.stage, Stage::Heartbeat { .. }) {
+            return self.settle(reported, sequence).await;
         }
+        self.store(std::mem::take(&mut reported.changes)).await?;
+        self.operator.heartbeat(reported);
         // Not before: what was not stored has to be taken when it comes again.
         self.boots.stored(boot, sequence);
         Ok(())
+    }
+
+    /// Has a report stored with what it leads to, and remembers that it is, even when its host has hung up meanwhile:
+    /// stage1 leaves what was not answered to the agent, which tells it again.
+    async fn settle(&self, reported: Reported, sequence: u64) -> Result<(), Denied> {
+        let (operator, boots) = (self.operator.clone(), Arc::clone(&self.boots));
+        let settled = tokio::spawn(async move {
+            let boot = reported.boot.clone();
+            let stored = operator.reported(reported).await;
+            stored.map_err(|_| Denied::Unavailable)?;
+            boots.stored(&boot, sequence);
+            Ok(())
+        });
+        settled.await.map_err(|_| Denied::Unavailable)?
     }
 
     /// Tells the operator what a report means.

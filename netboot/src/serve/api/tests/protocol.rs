@@ -142,6 +142,32 @@ async fn a_report_that_was_not_stored_is_taken_when_it_comes_again() {
 }
 
 #[tokio::test]
+async fn a_report_whose_host_hangs_up_is_taken_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Memory::default();
+    let appliance = start(directory.path(), store.clone()).await;
+    let (boot, token) = given(&appliance.script(WEB1, peer()).await.unwrap());
+    let mine = credential(&appliance, &boot, &token).await;
+    tokio::select! {
+        biased;
+        answer = appliance.report(&boot, &mine, healthy(5), peer()) => panic!("answered at once: {answer:?}"),
+        () = std::future::ready(()) => {}
+    }
+    let is_stored = async {
+        while !events(&store).contains("healthy") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let patience = Duration::from_secs(30);
+    tokio::time::timeout(patience, is_stored).await.unwrap();
+    // What is stored is remembered once the executor has said so.
+    appliance.operator.states().await.unwrap();
+    let again = appliance.report(&boot, &mine, healthy(5), peer()).await;
+    assert_eq!(again.unwrap_err().status, StatusCode::CONFLICT);
+    assert_eq!(events(&store).matches("healthy").count(), 1);
+}
+
+#[tokio::test]
 async fn secrets_are_for_the_stage1_that_exchanged_the_token_until_it_hands_over() {
     const SECRET: &str = "canary of the database";
     let directory = tempfile::tempdir().unwrap();
