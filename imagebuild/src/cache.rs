@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use image_manifest::{Digest, Hasher};
 use tempfile::NamedTempFile;
 
-use crate::file;
+use crate::{file, gc};
 
 /// Variable that names the directory.
 pub const VARIABLE: &str = "IMAGEBUILD_CACHE";
@@ -110,7 +110,9 @@ impl Cache {
                 path: path.clone(),
                 source,
             })?;
-            sweep(&path);
+        }
+        for shelf in gc::SHELVES {
+            sweep(&root.join(shelf));
         }
         Ok(Self { root })
     }
@@ -339,12 +341,17 @@ mod tests {
     fn what_a_killed_writer_left_is_swept_and_a_live_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::open(Some(directory.path())).unwrap();
-        let left = directory.path().join("packages/sha256/.incoming-left");
-        std::fs::write(&left, b"half").unwrap();
+        let left = gc::SHELVES.map(|shelf| directory.path().join(shelf).join(".incoming-left"));
+        for left in &left {
+            std::fs::create_dir_all(left.parent().unwrap()).unwrap();
+            std::fs::write(left, b"half").unwrap();
+        }
         let digest = Digest::of(b"good");
         let mut live = cache.begin(Shelf::Packages, digest, 4).unwrap();
         Cache::open(Some(directory.path())).unwrap();
-        assert!(!left.exists());
+        for left in left {
+            assert!(!left.exists(), "{}", left.display());
+        }
         live.write(b"good").unwrap();
         live.finish().unwrap();
         assert!(cache.find(Shelf::Packages, &digest).unwrap().is_some());

@@ -12,7 +12,7 @@ use image_manifest::layout::Action;
 use serde::Serialize;
 
 /// Where a cache keeps files by digest.
-const SHELVES: [&str; 6] = [
+pub(crate) const SHELVES: [&str; 6] = [
     "packages/sha256",
     "indexes/sha256",
     "facts/1",
