@@ -138,7 +138,7 @@ pub fn execute(
         threads: options.threads,
     };
     let is_container = locked.definition().outputs.contains(&Output::Oci);
-    let (documents, tree, layers, made) = thread::scope(|scope| {
+    let built = thread::scope(|scope| {
         let above = scope.spawn(|| build_parents(parents, &writer, &build));
         let said = scope.spawn(|| Documents::read(locked, packages, &options.facts, &decoded));
         let (tree, configured) = build.tree()?;
@@ -151,8 +151,10 @@ pub fn execute(
             (join(layers), made)
         });
         Ok::<_, Error>((join(said)?, tree, layers?, made?))
-    })?;
+    });
+    // A build that failed has decoded packages, too.
     decoded.bound();
+    let (documents, tree, layers, made) = built?;
     let Made {
         artifacts,
         kernel,

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! It refuses to be needed: whatever cannot be kept, or went bad, is read from the package itself. Old ones go when all
-//! are above [`MOST`].
+//! are above [`MOST`], but none that a build which runs may be about to open.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -13,10 +13,10 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use deb_archive::deb::{self, RecompressError, Recompressed};
 use image_manifest::{Digest, Hasher};
@@ -26,6 +26,8 @@ use crate::{cache, gc};
 
 /// Bytes of all that is kept: about ten hosts with a kernel, if they have nothing in common.
 const MOST: u64 = 2 << 30;
+/// What was used more recently stays: another build looks a package up once and opens it again until its scripts have run.
+const IN_USE: Duration = Duration::from_hours(1);
 /// Bytes of the digest at the end.
 const SEAL: u64 = 32;
 
@@ -40,7 +42,6 @@ pub fn directory(cache: &Path) -> PathBuf {
 pub(crate) struct Decoded {
     directory: PathBuf,
     places: Mutex<HashMap<Digest, Arc<OnceLock<PathBuf>>>>,
-    has_grown: AtomicBool,
 }
 
 impl Decoded {
@@ -48,7 +49,6 @@ impl Decoded {
         Self {
             directory: directory.to_owned(),
             places: Mutex::default(),
-            has_grown: AtomicBool::new(false),
         }
     }
 
@@ -86,13 +86,11 @@ impl Decoded {
         packages.iter().map(|package| self.place(package)).collect()
     }
 
-    /// Lets go of old ones, if there are more by now.
+    /// Lets go of old ones, if there are too many.
     pub(crate) fn bound(&self) {
-        if !self.has_grown.load(Ordering::Relaxed) {
-            return;
-        }
-        cache::sweep(&self.directory);
-        if let Err(error) = gc::bound(&self.directory, MOST) {
+        let before = SystemTime::now().checked_sub(IN_USE);
+        let before = before.unwrap_or(SystemTime::UNIX_EPOCH);
+        if let Err(error) = gc::bound(&self.directory, MOST, before) {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "decoded packages are more than they should be");
         }
@@ -117,10 +115,7 @@ impl Decoded {
 
     fn keep(&self, digest: &Digest, package: &Path) -> Option<PathBuf> {
         match self.decode(digest, package) {
-            Ok(Recompressed::Written) => {
-                self.has_grown.store(true, Ordering::Relaxed);
-                Some(self.path(digest))
-            }
+            Ok(Recompressed::Written) => Some(self.path(digest)),
             Ok(Recompressed::Needless) => None,
             // Whoever unpacks it says what is wrong with it.
             Err(error) => {

@@ -64,11 +64,12 @@ pub fn trim(root: &Path, most: u64, before: SystemTime, action: Action) -> Resul
     go(files, most, before, action)
 }
 
-/// Keeps one shelf below a size, as its writers do: what they just wrote goes last.
-pub(crate) fn bound(shelf: &Path, most: u64) -> Result<Trimmed, Error> {
+/// Keeps one shelf below a size, as its writers do: what they just wrote goes last, and what was used at that time or later
+/// stays.
+pub(crate) fn bound(shelf: &Path, most: u64, before: SystemTime) -> Result<Trimmed, Error> {
     let mut files = Vec::new();
     collect(shelf, &mut files)?;
-    go(files, most, SystemTime::now(), Action::Remove)
+    go(files, most, before, Action::Remove)
 }
 
 fn go(

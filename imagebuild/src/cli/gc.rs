@@ -26,7 +26,7 @@ pub(super) struct GcArgs {
     /// Only what is older goes: a number with `s`, `m`, `h` or `d`.
     #[arg(long, value_name = "AGE", default_value = "1d", value_parser = age)]
     min_age: Duration,
-    /// Bring the cache of packages below this size, such as `5 GB`.
+    /// Bring the cache, packages and what was made of them, below this size, such as `5 GB`.
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     cache_size: Option<u64>,
     /// Where packages are kept by digest [default: the user's cache directory].

@@ -129,3 +129,25 @@ fn what_cannot_be_kept_is_read_from_the_package() {
     decoded.bound();
     assert_eq!(fs::read_dir(&shelf).unwrap().count(), 0);
 }
+
+#[test]
+fn the_oldest_go_and_none_that_another_build_may_open() {
+    let shelf = tempfile::tempdir().unwrap();
+    let ages = [3, 2, 0].map(Duration::from_hours);
+    let places = ages.map(|age| {
+        let name = Digest::of(&age.as_secs().to_be_bytes()).hex();
+        let place = shelf.path().join(name);
+        let file = File::create(&place).unwrap();
+        // Without a block of it on disk.
+        file.set_len(MOST).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+        place
+    });
+    let fresh = shelf.path().join(Digest::of(b"fresh").hex());
+    File::create(&fresh).unwrap().set_len(MOST).unwrap();
+    // This build decodes nothing: an earlier one may have failed.
+    Decoded::new(shelf.path()).bound();
+    let left = places.map(|place| place.exists());
+    assert_eq!(left, [false, false, true]);
+    assert!(fresh.exists());
+}

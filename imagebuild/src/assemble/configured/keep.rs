@@ -139,7 +139,7 @@ impl<'a> Shelf<'a> {
         file.as_file()
             .set_permissions(fs::Permissions::from_mode(0o644))?;
         file.persist(self.path(key)).map_err(|error| error.error)?;
-        let bound = gc::bound(self.directory, MOST);
+        let bound = gc::bound(self.directory, MOST, SystemTime::now());
         bound.map(drop).map_err(io::Error::other)
     }
 }

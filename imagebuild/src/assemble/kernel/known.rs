@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use image_manifest::Hasher;
 use image_tree::kernel::{Modinfo, ModuleError};
@@ -69,7 +70,7 @@ impl Place {
         }
         let directory = self.0.parent().unwrap_or(Path::new("."));
         cache::sweep(directory);
-        if let Err(error) = gc::bound(directory, MOST) {
+        if let Err(error) = gc::bound(directory, MOST, SystemTime::now()) {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "more is kept about modules than should be");
         }
