@@ -22,8 +22,7 @@ pub(crate) const SHELVES: [&str; 6] = [
 ];
 /// Where a cache keeps packages that are quick to read, by the digest of the package.
 pub(crate) const DECODED: &str = "decoded/1";
-/// Where a cache keeps what modules of kernels say, by the digests of the kernels' packages. Its number grows whenever the
-/// same modules give something else.
+/// Where a cache keeps what modules of kernels say, by the sources of this program and the digests of the kernels' packages.
 pub(crate) const MODULES: &str = "modules/1";
 /// Where a cache keeps configured trees, by key.
 pub(crate) const CONFIGURED: &str = "configured/1";

@@ -93,7 +93,8 @@ pub(super) fn take(build: &Build<'_>, kernel: &Kernel) -> Result<TakenKernel, Er
         package = kernel.package,
         "taking the kernel"
     );
-    let place = Place::of(&build.options.modules, build.of(Use::Kernel));
+    let packages = build.of(Use::Kernel);
+    let place = Place::of(&build.options.modules, &build.plan.builder, packages);
     let known = place.find();
     let known = known.and_then(|known| {
         let taken = take_known(build, kernel, &known);

@@ -1,4 +1,4 @@
-//! What is known about the modules of a kernel from an earlier build, by the digests of its packages.
+//! What is known about the modules of a kernel from an earlier build, by this program and the digests of its packages.
 //!
 //! With it modules are selected before they are unpacked, so that only those are written that the image keeps. It
 //! refuses to decide: whatever it does not know is read from the packages.
@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use image_manifest::Hasher;
+use image_manifest::{Digest, Hasher};
 use image_tree::kernel::{Modinfo, ModuleError};
 use serde::{Deserialize, Serialize};
 
@@ -43,9 +43,12 @@ pub(super) struct Place(PathBuf);
 impl Place {
     pub(super) fn of<'p>(
         directory: &Path,
+        builder: &str,
         packages: impl Iterator<Item = &'p FetchedPackage>,
     ) -> Self {
         let mut key = Hasher::new();
+        // Another program may read other things from the same modules.
+        key.update(Digest::of(builder.as_bytes()).as_bytes());
         for package in packages {
             key.update(package.entry.sha256.as_bytes());
         }
@@ -172,10 +175,12 @@ mod tests {
     #[test]
     fn what_was_learned_is_known_and_no_more() {
         let directory = tempfile::tempdir().unwrap();
-        let place = Place::of(&directory.path().join("modules"), [].into_iter());
+        let of = |builder| Place::of(&directory.path().join("modules"), builder, [].into_iter());
+        let place = of("this program");
         assert_eq!(place.find(), None);
         let first = select("a", |path| Ok(modinfo(path))).unwrap();
         place.keep(&contents(), &first);
+        assert_eq!(of("another program").find(), None);
         let known = place.find().unwrap();
         let again = select("a", |path| known.module(path)).unwrap();
         assert_eq!(again.modules, first.modules);
