@@ -138,7 +138,7 @@ pub fn execute(
         threads: options.threads,
     };
     let is_container = locked.definition().outputs.contains(&Output::Oci);
-    let built = thread::scope(|scope| {
+    let done = thread::scope(|scope| {
         let above = scope.spawn(|| build_parents(parents, &writer, &build));
         let said = scope.spawn(|| Documents::read(locked, packages, &options.facts, &decoded));
         let (tree, configured) = build.tree()?;
@@ -154,7 +154,7 @@ pub fn execute(
     });
     // A build that failed has decoded packages, too.
     decoded.bound();
-    let (documents, tree, layers, made) = built?;
+    let (documents, tree, layers, made) = done?;
     let Made {
         artifacts,
         kernel,
