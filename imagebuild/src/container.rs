@@ -213,7 +213,8 @@ impl Loaded {
         let mut podman = self.podman(Network::None);
         // As the agent of a host runs it.
         podman.args(["--user=0", "--workdir=/", "--cap-drop=all", READ]);
-        podman.arg(format!("--timeout={seconds}"));
+        // conmon's timer goes by whole seconds and may come a quarter of one early: nobody is killed before his time.
+        podman.arg(format!("--timeout={}", seconds + 1));
         let run = self
             .instead(&mut podman, OsStr::new(program))
             .args(arguments);
