@@ -22,7 +22,7 @@ use crate::configure;
 use crate::definition::Kernel;
 use crate::lock::Use;
 use known::{Known, Place};
-use select::{Contents, Selected, keeps, read_all};
+use select::{Contents, Selected, read_all};
 
 /// Where modules and firmware stand in packages, before and after the merge of `/usr`.
 const MODULES: [&str; 2] = ["usr/lib/modules/", "lib/modules/"];
@@ -40,12 +40,8 @@ const LINES: usize = 12;
 /// A kernel taken out of its packages, with what the tree keeps of them.
 #[derive(Debug)]
 pub(super) struct TakenKernel {
-    release: String,
-    image: PathBuf,
-    /// Files below the directory of modules, sorted by path.
-    files: Vec<(String, PathBuf)>,
-    modules: Modules,
-    initrd_modules: Modules,
+    brought: Brought,
+    selected: Selected,
     /// Kept firmware, by path below its directory.
     firmware: Extracted,
 }
@@ -104,30 +100,21 @@ pub(super) fn take(build: &Build<'_>, kernel: &Kernel) -> Result<TakenKernel, Er
         };
         taken.inspect_err(told).ok()
     });
-    let (files, selected) = match known {
+    let (brought, selected) = match known {
         Some(taken) => taken,
         None => take_all(build, kernel, &place)?,
     };
-    let Brought {
-        release,
-        image,
-        files,
-    } = files;
-    let Selected { modules, initrd } = selected;
-    let firmware = take_firmware(build, &modules)?;
+    let firmware = take_firmware(build, &selected.modules)?;
     tracing::info!(
         step = "kernel",
-        modules = modules.iter().count(),
-        initrd = initrd.iter().count(),
+        modules = selected.modules.iter().count(),
+        initrd = selected.initrd.iter().count(),
         firmware = firmware.len(),
         "selected modules"
     );
     Ok(TakenKernel {
-        release,
-        image,
-        files,
-        modules,
-        initrd_modules: initrd,
+        brought,
+        selected,
         firmware,
     })
 }
@@ -139,12 +126,21 @@ impl TakenKernel {
         build: &Build<'_>,
         root: &mut Root<'_>,
     ) -> Result<InstalledKernel, Error> {
-        let Self { release, files, .. } = self;
+        let Self {
+            brought,
+            selected,
+            firmware: taken_firmware,
+        } = self;
+        let Brought {
+            release,
+            image,
+            files,
+        } = brought;
         let directory = format!("usr/lib/modules/{release}");
-        for (path, file) in files.iter().filter(|(path, _)| keeps(&self.modules, path)) {
+        for (path, file) in files.iter().filter(|(path, _)| selected.keeps(path)) {
             place(root, &format!("{directory}/{path}"), file)?;
         }
-        for (path, taken) in &self.firmware {
+        for (path, taken) in &taken_firmware {
             let path = format!("{}{path}", FIRMWARE[0]);
             match taken {
                 Taken::File(file) => place(root, &path, file)?,
@@ -156,8 +152,8 @@ impl TakenKernel {
         }
         tracing::info!(step = "kernel", release, "indexing modules");
         run_depmod(build, &release, root)?;
-        let mut initrd_firmware = self.firmware;
-        keep(&mut initrd_firmware, &self.initrd_modules);
+        let mut initrd_firmware = taken_firmware;
+        keep(&mut initrd_firmware, &selected.initrd);
         // A script may have left links in the tree, which lead elsewhere from here.
         let firmware = initrd_firmware.into_iter().map(|(path, taken)| {
             let firmware = match taken {
@@ -166,7 +162,7 @@ impl TakenKernel {
             };
             Ok((path, firmware))
         });
-        let modules = self.initrd_modules.iter().map(|(_, path, _)| {
+        let modules = selected.initrd.iter().map(|(_, path, _)| {
             let place = find(root, format!("{directory}/{path}"))?;
             Ok((path.to_owned(), place))
         });
@@ -174,8 +170,8 @@ impl TakenKernel {
         let firmware = firmware.collect::<Result<_, Error>>()?;
         let place = |path: &str| format!("/{}", place_of(&release, path));
         Ok(InstalledKernel {
-            index: self.initrd_modules.index(place),
-            image: self.image,
+            index: selected.initrd.index(place),
+            image,
             modules,
             firmware,
             release,
@@ -231,6 +227,7 @@ fn take_all(
 }
 
 /// A kernel as it stands in the workspace.
+#[derive(Debug)]
 struct Brought {
     release: String,
     image: PathBuf,

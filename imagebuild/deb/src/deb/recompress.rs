@@ -4,7 +4,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use super::{Error, FREE_DATA, MAX_RATIO, ar, check_format, data_bound, decode, find};
+use super::{Error, ar, check_format, data_bound, decode, find};
 
 /// How hard the data archive is compressed: as much as costs next to nothing.
 const LEVEL: i32 = 1;
@@ -67,7 +67,7 @@ pub fn recompress(
     encoder.finish()?;
     let end = out.stream_position()?;
     let size = end - start - ar::HEADER as u64;
-    if unpacked > FREE_DATA.saturating_add(size.saturating_mul(MAX_RATIO)) {
+    if unpacked > data_bound(size) {
         // Its readers would take it for a bomb.
         return Ok(Recompressed::Needless);
     }

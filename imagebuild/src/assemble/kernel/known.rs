@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Contents, Selected};
 use crate::fetch::FetchedPackage;
-use crate::{cache, gc, kept};
+use crate::{gc, kept};
 
 /// Bytes of all that is kept: some thirty kernels.
 const MOST: u64 = 64 << 20;
@@ -72,7 +72,6 @@ impl Place {
             tracing::debug!(%error, "what modules say is not kept");
         }
         let directory = self.0.parent().unwrap_or(Path::new("."));
-        cache::sweep(directory);
         if let Err(error) = gc::bound(directory, MOST, SystemTime::now()) {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "more is kept about modules than should be");

@@ -83,16 +83,11 @@ impl Contents {
 }
 
 impl Selected {
-    /// Whether the image keeps a file of the directory of modules.
+    /// Whether a file of the directory of modules stays: a module that was selected, or what `depmod` reads.
     pub(super) fn keeps(&self, path: &str) -> bool {
-        keeps(&self.modules, path)
+        let module = module_name(path).and_then(|name| self.modules.get(&name));
+        LISTS.contains(&path) || module.is_some_and(|(kept, _)| kept == path)
     }
-}
-
-/// Whether a file of the directory of modules stays: a module that was selected, or what `depmod` reads.
-pub(super) fn keeps(modules: &Modules, path: &str) -> bool {
-    let module = module_name(path).and_then(|name| modules.get(&name));
-    LISTS.contains(&path) || module.is_some_and(|(kept, _)| kept == path)
 }
 
 /// Reads what modules say about themselves, on as many threads as there are processors.
